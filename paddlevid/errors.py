@@ -1,0 +1,24 @@
+"""Errors that a user can cause.
+
+Command lines print them as one line and exit with code 2; any other exception is a bug and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """Something outside the program is wrong; the message says what, where, and what would do."""
+
+
+class ConfigError(UserError):
+    """A configuration file or an override cannot be used."""
+
+
+class DataError(UserError):
+    """A list file, a video or a folder of frames cannot be used."""
+
+
+class WeightsError(UserError):
+    """A file of weights cannot be read, or does not belong to the model."""
+
+
+class ExportError(UserError):
+    """A model cannot be exported, or its export answers differently."""
