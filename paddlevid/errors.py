@@ -22,3 +22,7 @@ class WeightsError(UserError):
 
 class ExportError(UserError):
     """A model cannot be exported, or its export answers differently."""
+
+
+class TrainingError(UserError):
+    """A run cannot go on; its checkpoints are kept."""

@@ -1,0 +1,41 @@
+# Each target first makes a virtual environment of its own. PYTHON chooses the interpreter, VENV the place:
+#   make test PYTHON=python3.12 VENV=/tmp/paddlevid
+PYTHON ?= python3
+VENV ?= .venv
+
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+
+.PHONY: quickstart test test-all lint
+.DELETE_ON_ERROR:
+
+quickstart: $(INSTALLED)
+	@echo "== 1/5 generating videos of moving shapes in data/motion"
+	$(RUN) -m paddlevid.data.motion data/motion
+	@echo "== 2/5 training"
+	$(RUN) main.py -c configs/quickstart.yaml --validate
+	@echo "== 3/5 testing"
+	$(RUN) main.py --test -c configs/quickstart.yaml -w output/quickstart/best.pdparams
+	@echo "== 4/5 exporting"
+	$(RUN) tools/export_model.py -c configs/quickstart.yaml -p output/quickstart/best.pdparams -o inference/quickstart
+	@echo "== 5/5 labelling a video"
+	$(RUN) tools/predict.py -i data/motion/test --model_file inference/quickstart/quickstart.json
+	@echo "curves: output/quickstart; model: inference/quickstart"
+
+test: $(INSTALLED)
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(RUN) -m pytest
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+# The stamp is older than setup.py or pyproject.toml when what they ask for may have changed.
+$(INSTALLED): setup.py pyproject.toml
+	@echo "== installing paddlevid and what it needs into $(VENV) (some minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input -e ".[cpu,dev]"
+	@touch $@

@@ -1,0 +1,139 @@
+"""Config -> model, datasets, optimizer: the only file that knows both the config and the classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from paddlevid.data import sampling, transforms
+from paddlevid.data.annotations import Record, check_files, read_list
+from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
+from paddlevid.schema import Config, DataConfig, EvalConfig, TimeSformerConfig, ViewsConfig
+
+SAMPLINGS: dict[str, type] = {
+    "segment": sampling.SegmentSampling,
+    "dense": sampling.DenseSampling,
+    "clip": sampling.ClipSampling,
+    "linspace": sampling.LinspaceSampling,
+}
+TRANSFORMS: dict[str, type] = {
+    "resize_short_side": transforms.ResizeShortSide,
+    "short_side_jitter": transforms.ShortSideJitter,
+    "random_crop": transforms.RandomCrop,
+    "center_crop": transforms.CenterCrop,
+    "multi_scale_crop": transforms.MultiScaleCrop,
+    "random_resized_crop": transforms.RandomResizedCrop,
+    "horizontal_flip": transforms.HorizontalFlip,
+    "color_jitter": transforms.ColorJitter,
+    "grayscale": transforms.Grayscale,
+    "gaussian_blur": transforms.GaussianBlur,
+    "solarize": transforms.Solarize,
+    "rand_augment": transforms.RandAugment,
+}
+CROPS_TO_SIZE = ("random_crop", "center_crop", "multi_scale_crop", "random_resized_crop")
+
+
+def _options(section: BaseModel, *leave_out: str) -> dict[str, Any]:
+    return section.model_dump(exclude={"kind", "name", *leave_out})
+
+
+def build_model(cfg: Config) -> Any:
+    """The network: normalised float32 `[B, T, C, H, W]` -> logits `[B, K]`."""
+    from paddlevid.models import create_model
+
+    data = cfg.data
+    if isinstance(cfg.model, TimeSformerConfig):
+        sizes = {"num_frames": data.num_frames, "image_size": data.image_size}
+    else:
+        sizes = {"num_segments": data.num_frames}
+    return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model))
+
+
+def build_normalize(cfg: Config) -> Any:
+    """The layer before the network: raw uint8 frames -> normalised float32."""
+    from paddlevid.models.normalize import Normalize
+
+    return Normalize(cfg.data.mean, cfg.data.std)
+
+
+def build_source(data: DataConfig) -> FrameSource:
+    return FrameSource(data.format, data.decoder, data.frame_template, data.frame_start_index)
+
+
+def build_sampling(data: DataConfig, num_frames: int) -> Sampling:
+    return SAMPLINGS[data.sampling.kind](num_frames=num_frames, **_options(data.sampling))
+
+
+def build_transform(section: Any, size: int) -> Transform:
+    sizes = {"size": size} if section.kind in CROPS_TO_SIZE else {}
+    return TRANSFORMS[section.kind](**sizes, **_options(section))
+
+
+def build_views(data: DataConfig, views: ViewsConfig) -> Views:
+    """The deterministic views that validation, test and an exported model look at."""
+    num_frames = views.num_frames or data.num_frames
+    return Views(
+        source=build_source(data),
+        sampling=build_sampling(data, num_frames),
+        num_frames=num_frames,
+        num_clips=views.num_clips,
+        short_side=views.short_side,
+        crop=views.crop,
+        size=data.image_size,
+    )
+
+
+def read_records(cfg: Config, list_path: str, *, labelled: bool = True) -> list[Record]:
+    """Read and check a list file, and that each file on it exists.
+
+    Raises:
+        DataError: the list cannot be read, a line or a label is wrong, or files are missing.
+    """
+    data = cfg.data
+    records = read_list(list_path, format=data.format, root=data.root, labelled=labelled, num_classes=data.num_classes)
+    check_files(records)
+    return records
+
+
+def build_train_dataset(cfg: Config) -> TrainDataset:
+    data = cfg.data
+    return TrainDataset(
+        records=read_records(cfg, cfg.train.list),
+        source=build_source(data),
+        sampling=build_sampling(data, data.num_frames),
+        transforms=[build_transform(section, data.image_size) for section in cfg.train.transforms],
+        num_frames=data.num_frames,
+        size=data.image_size,
+        seed=cfg.seed,
+    )
+
+
+def build_eval_dataset(cfg: Config, split: EvalConfig) -> ViewDataset:
+    return ViewDataset(read_records(cfg, split.list), build_views(cfg.data, split))
+
+
+def build_optimizer(cfg: Config, model: Any) -> Any:
+    from paddlevid import optim
+
+    section = cfg.optimizer
+    return optim.build_optimizer(
+        section.name,
+        model,
+        groups=[optim.Group(**group.model_dump()) for group in section.groups],
+        clip_grad_norm=cfg.train.clip_grad_norm,
+        master_weights=cfg.train.amp.enabled and cfg.train.amp.level == "O2",
+        **_options(section, "groups"),
+    )
+
+
+def build_schedule(cfg: Config, steps_per_epoch: int) -> Any:
+    from paddlevid.optim import Schedule
+
+    return Schedule(
+        kind=cfg.schedule.kind,
+        base_lr=cfg.optimizer.lr,
+        steps_per_epoch=steps_per_epoch,
+        epochs=cfg.train.epochs,
+        **_options(cfg.schedule),
+    )

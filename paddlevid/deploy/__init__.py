@@ -1,0 +1,1 @@
+"""Exported models: making them, and using them without a recipe."""

@@ -1,0 +1,109 @@
+"""A trained model -> a folder that predicts by itself, checked against the model that it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+import paddlevid
+from paddlevid import build
+from paddlevid.data.annotations import read_list
+from paddlevid.deploy.manifest import Manifest, make_manifest, write_manifest
+from paddlevid.deploy.runtimes import PaddleRuntime
+from paddlevid.errors import DataError, ExportError
+from paddlevid.models.normalize import RawFrameClassifier
+from paddlevid.schema import Config
+from paddlevid.weights import LoadReport, load_weights
+
+TOLERANCE = 1e-3  # of the largest logit: rounding stays below, a wrong layer does not
+CHECKED_BATCHES = (1, 3)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how far its logits are from the model's on the same frames."""
+
+    folder: Path
+    files: list[str]
+    weights: LoadReport
+    frames_from: str
+    max_difference: float
+    max_logit: float
+
+
+def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmodel: bool = False) -> ExportReport:
+    """Write `NAME.json` (`NAME.pdmodel` with `pdmodel`), `NAME.pdiparams` and `inference.yml`; NAME is the folder's.
+
+    The graph takes uint8 RGB frames `[B, T, H, W, 3]` of any B and gives logits `[B, K]`.
+
+    Raises:
+        WeightsError: the weights are not of this model.
+        ExportError: the exported model answers differently.
+    """
+    folder = Path(folder)
+    name = folder.name
+    paddle.seed(cfg.seed)
+    model = build.build_model(cfg)
+    report = load_weights(model, weights)
+    if report.new:
+        raise ExportError(f"{weights}: the weights do not hold {', '.join(report.new[:5])}; export a trained model")
+    classifier = RawFrameClassifier(build.build_normalize(cfg), model)
+    classifier.eval()
+    manifest = make_manifest(
+        cfg,
+        version=paddlevid.__version__,
+        model_file=f"{name}.{'pdmodel' if pdmodel else 'json'}",
+        params_file=f"{name}.pdiparams",
+        weights_sha256=hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+    )
+    size = cfg.data.image_size
+    spec = paddle.static.InputSpec([-1, manifest.num_frames, size, size, 3], "uint8", "frames")
+    folder.mkdir(parents=True, exist_ok=True)
+    static = paddle.jit.to_static(classifier, input_spec=[spec], full_graph=True)
+    paddle.jit.save(static, str(folder / name))
+    write_manifest(manifest, folder)
+    if not (folder / manifest.model_file).is_file():
+        raise ExportError(f"{folder}: Paddle did not write {manifest.model_file}; see --pdmodel")
+
+    frames, frames_from = _frames_to_check(cfg, manifest)
+    difference, largest = _compare(
+        classifier, PaddleRuntime(folder / manifest.model_file, folder / manifest.params_file), frames
+    )
+    if not difference <= TOLERANCE * max(1.0, largest):
+        raise ExportError(
+            f"{folder}: the exported model's logits differ by {difference:.3g} from the model's (largest logit "
+            f"{largest:.3g}); do not use it"
+        )
+    files = [manifest.model_file, manifest.params_file, "inference.yml"]
+    return ExportReport(folder, files, report, frames_from, difference, largest)
+
+
+def _frames_to_check(cfg: Config, manifest: Manifest) -> tuple[np.ndarray, str]:
+    """Frames uint8 `[B, T, H, W, 3]` of the first readable video of the recipe, or noise where it has none here."""
+    views = build.build_views(manifest.data, manifest.views)
+    split = cfg.test or cfg.valid
+    assert split is not None
+    try:
+        record = read_list(split.list, format=cfg.data.format, root=cfg.data.root, num_classes=cfg.data.num_classes)[0]
+        frames, origin = views(record), record.path
+    except DataError:
+        shape = (max(CHECKED_BATCHES), views.num_frames, views.size, views.size, 3)
+        frames, origin = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "random frames"
+    repeats = -(-max(CHECKED_BATCHES) // len(frames))
+    return np.concatenate([frames] * repeats)[: max(CHECKED_BATCHES)], origin
+
+
+@paddle.no_grad()
+def _compare(classifier: paddle.nn.Layer, runtime: PaddleRuntime, frames: np.ndarray) -> tuple[float, float]:
+    """The largest difference of logits, and the largest logit, at each batch size of `CHECKED_BATCHES`."""
+    differences, sizes = [], []
+    for batch in CHECKED_BATCHES:
+        expected = classifier(paddle.to_tensor(frames[:batch])).numpy()  # [B, K]
+        given = runtime(frames[:batch])
+        differences.append(float(np.abs(given - expected).max()))
+        sizes.append(float(np.abs(expected).max()))
+    return max(differences), max(sizes)

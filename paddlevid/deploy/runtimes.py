@@ -1,0 +1,70 @@
+"""Engines that run an exported model behind one call: uint8 `[B, T, H, W, C]` -> float32 logits `[B, K]`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from paddlevid.errors import ConfigError
+
+
+class Runtime(Protocol):
+    def __call__(self, frames: np.ndarray) -> np.ndarray: ...
+
+
+class PaddleRuntime:
+    """Paddle Inference on CPU (with oneDNN), on GPU, or on GPU through TensorRT.
+
+    Args:
+        model_file: `NAME.json` or `NAME.pdmodel`.
+        params_file: `NAME.pdiparams`.
+        num_threads: CPU threads; all cores by default.
+
+    Raises:
+        ConfigError: a file is missing or is no exported model, or this Paddle has no GPU.
+    """
+
+    def __init__(
+        self,
+        model_file: str | Path,
+        params_file: str | Path,
+        *,
+        use_gpu: bool = False,
+        use_tensorrt: bool = False,
+        num_threads: int | None = None,
+    ):
+        for path in (model_file, params_file):
+            if not Path(path).is_file():
+                raise ConfigError(f"{path}: no such file of an exported model")
+        import paddle
+        from paddle import inference
+
+        config = inference.Config(str(model_file), str(params_file))
+        config.disable_glog_info()
+        if use_gpu:
+            if not paddle.device.is_compiled_with_cuda():
+                raise ConfigError("--use_gpu=True, but the installed PaddlePaddle is the CPU build")
+            config.enable_use_gpu(1024, 0)
+            if use_tensorrt:
+                config.enable_tensorrt_engine(workspace_size=1 << 30, max_batch_size=16)
+        else:
+            if use_tensorrt:
+                raise ConfigError("--use_tensorrt needs --use_gpu=True")
+            config.disable_gpu()
+            config.enable_mkldnn()
+            config.set_cpu_math_library_num_threads(num_threads or os.cpu_count() or 1)
+        try:
+            self._predictor = inference.create_predictor(config)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ConfigError(f"{model_file}: Paddle Inference cannot load it: {reason}") from None
+        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        self._input.copy_from_cpu(np.ascontiguousarray(frames))
+        self._predictor.run()
+        return self._output.copy_to_cpu()

@@ -1,0 +1,99 @@
+"""TSM: a 2D network whose features are shifted along time (Lin et al., 2019, arXiv:1811.08383)."""
+
+from typing import Literal
+
+import paddle
+from paddle import nn
+from paddle.nn.initializer import Constant, Normal
+
+from ..errors import ConfigError
+from .backbones import FEATURE_DIMS, BackboneName, build_backbone, frame_features
+from .tsn import check_segment_options
+
+
+class TSM(nn.Layer):
+    """Temporal shift module: video float32 [B, T, C, H, W] with T = num_segments -> logits [B, K].
+
+    1/shift_div of the channels comes from the next frame and as much from the frame before.
+    Raises ConfigError for options that cannot be used.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_segments: int = 8,
+        backbone: BackboneName = "resnet50",
+        shift_div: int = 8,
+        shift_place: Literal["blockres", "block"] = "blockres",
+        dropout: float = 0.5,
+        modality: Literal["rgb", "rgb_diff", "flow"] = "rgb",
+        snippet_length: int = 1,
+    ) -> None:
+        super().__init__()
+        check_segment_options(num_classes, num_segments, backbone, dropout, modality, snippet_length)
+        if shift_div < 2:
+            raise ConfigError(f"shift_div must be 2 or more, not {shift_div}")
+        if shift_place not in ("blockres", "block"):
+            raise ConfigError(f"shift_place must be 'blockres' or 'block', not {shift_place!r}")
+        if shift_place == "block" and backbone == "mobilenet_v2":
+            raise ConfigError("shift_place 'block' is for ResNets; mobilenet_v2 takes 'blockres'")
+        self.num_segments = num_segments
+        self.shift_div = shift_div
+        self.feature_dim = FEATURE_DIMS[backbone]
+        self.backbone = build_backbone(backbone)
+        for layer in layers_after_shift(self.backbone, shift_place):
+            layer.register_forward_pre_hook(self._shift_input)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.feature_dim, num_classes, weight_attr=Normal(std=0.001), bias_attr=Constant(0.0))
+
+    def forward(self, video: paddle.Tensor) -> paddle.Tensor:
+        return self.forward_head(self.forward_features(video))
+
+    def forward_features(self, video: paddle.Tensor) -> paddle.Tensor:
+        """[B, T, C, H, W] -> [B, D]. Dropout acts on each frame, before the mean over frames.
+
+        The classifier is linear, so the mean may as well be taken before it.
+        """
+        if video.shape[1] != self.num_segments:
+            raise ValueError(f"video has {video.shape[1]} frames; this TSM shifts over {self.num_segments}")
+        feats = frame_features(self.backbone, video, self.feature_dim)  # [B, T, D]
+        return self.dropout(feats).mean(axis=1)  # [B, D]
+
+    def forward_head(self, feats: paddle.Tensor) -> paddle.Tensor:
+        """[B, D] -> [B, K]"""
+        return self.head(feats)
+
+    def _shift_input(self, _layer: nn.Layer, inputs: tuple[paddle.Tensor]) -> paddle.Tensor:
+        return temporal_shift(inputs[0], self.num_segments, self.shift_div)
+
+
+def temporal_shift(x: paddle.Tensor, num_segments: int, shift_div: int) -> paddle.Tensor:
+    """Shift channels along time, [B*T, C, H, W] -> [B*T, C, H, W]; what leaves the clip is lost, zeros enter.
+
+    The first C//shift_div channels come from the next frame and as many from the frame before, as in the authors'
+    code; paddle.nn.functional.temporal_shift goes the other way.
+    """
+    channels, height, width = x.shape[1:]
+    fold = channels // shift_div
+    clips = x.reshape([-1, num_segments, channels, height, width])  # [B, T, C, H, W]
+    ahead, behind, rest = clips.split([fold, fold, channels - 2 * fold], axis=2)
+    first, later = ahead.split([1, num_segments - 1], axis=1)
+    earlier, last = behind.split([num_segments - 1, 1], axis=1)
+    ahead = paddle.concat([later, paddle.full_like(first, 0.0)], axis=1)
+    behind = paddle.concat([paddle.full_like(last, 0.0), earlier], axis=1)
+    shifted = paddle.concat([ahead, behind, rest], axis=2)
+    return shifted.reshape([-1, channels, height, width])  # [B*T, C, H, W]
+
+
+def layers_after_shift(backbone: nn.Layer, shift_place: str) -> list[nn.Layer]:
+    """The layers whose input is shifted: of a ResNet the blocks or their first convolutions, of a MobileNetV2 the
+    expansions of the inverted residuals with a shortcut."""
+    if hasattr(backbone, "features"):
+        # MobileNetV2: blocks without expansion have three entries, with expansion four
+        residuals = [block for block in backbone.features if getattr(block, "use_res_connect", False)]
+        return [block.conv[0] for block in residuals if len(block.conv) == 4]
+    stages = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
+    # Deep networks are shifted in every second block, as in the authors' code
+    step = 2 if len(backbone.layer3) >= 23 else 1
+    blocks = [block for stage in stages for block in list(stage)[::step]]
+    return blocks if shift_place == "block" else [block.conv1 for block in blocks]

@@ -1,0 +1,67 @@
+"""TSN: each frame through a 2D network, the frames averaged (Wang et al., 2016, arXiv:1608.00859)."""
+
+from typing import Literal
+
+import paddle
+from paddle import nn
+from paddle.nn.initializer import Constant, Normal
+
+from ..errors import ConfigError
+from .backbones import FEATURE_DIMS, BackboneName, build_backbone, frame_features
+
+
+class TSN(nn.Layer):
+    """Temporal segment network: video float32 [B, T, C, H, W] -> logits [B, K].
+
+    `num_segments` is the T it is trained with; any other number of frames runs as well. `consensus="identity"`
+    leaves the logits of each frame, [B, T, K]. Raises ConfigError for options that cannot be used.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_segments: int = 3,
+        backbone: BackboneName = "resnet50",
+        consensus: Literal["avg", "identity"] = "avg",
+        dropout: float = 0.4,
+        modality: Literal["rgb", "rgb_diff", "flow"] = "rgb",
+        snippet_length: int = 1,
+    ) -> None:
+        super().__init__()
+        check_segment_options(num_classes, num_segments, backbone, dropout, modality, snippet_length)
+        if consensus not in ("avg", "identity"):
+            raise ConfigError(f"consensus must be 'avg' or 'identity', not {consensus!r}")
+        self.num_segments = num_segments
+        self.consensus = consensus
+        self.feature_dim = FEATURE_DIMS[backbone]
+        self.backbone = build_backbone(backbone)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.feature_dim, num_classes, weight_attr=Normal(std=0.01), bias_attr=Constant(0.0))
+
+    def forward(self, video: paddle.Tensor) -> paddle.Tensor:
+        return self.forward_head(self.forward_features(video))
+
+    def forward_features(self, video: paddle.Tensor) -> paddle.Tensor:
+        """[B, T, C, H, W] -> [B, D]; with the identity consensus [B, T, D]."""
+        feats = frame_features(self.backbone, video, self.feature_dim)  # [B, T, D]
+        return feats.mean(axis=1) if self.consensus == "avg" else feats
+
+    def forward_head(self, feats: paddle.Tensor) -> paddle.Tensor:
+        """[..., D] -> [..., K]. The layer is linear, so the mean of features gives the mean of logits."""
+        return self.head(self.dropout(feats))
+
+
+def check_segment_options(
+    num_classes: int, num_segments: int, backbone: str, dropout: float, modality: str, snippet_length: int
+) -> None:
+    """Refuse what TSN and TSM cannot be built from."""
+    if num_classes < 1 or num_segments < 1:
+        raise ConfigError(f"num_classes and num_segments must be 1 or more, not {num_classes} and {num_segments}")
+    if backbone not in FEATURE_DIMS:
+        raise ConfigError(f"backbone must be one of {', '.join(FEATURE_DIMS)}, not {backbone!r}")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout must be 0 or more and below 1, not {dropout}")
+    if modality != "rgb":
+        raise ConfigError(f"modality {modality!r} is not available yet; use 'rgb'")
+    if snippet_length != 1:
+        raise ConfigError(f"snippet_length is 1 for modality 'rgb', not {snippet_length}")

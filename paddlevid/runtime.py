@@ -1,0 +1,125 @@
+"""Where and how a command runs: its exit, its log, its device, its rank, its seed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from paddlevid.errors import ConfigError, UserError
+
+logger = logging.getLogger("paddlevid")
+
+# Warnings of Paddle that tell a user of this package nothing to act on.
+PADDLE_NOTICES = ("No ccache found", "When training, we now always track global mean and variance")
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command line; what a user caused becomes one line on stderr and exit code 2."""
+    for notice in PADDLE_NOTICES:
+        warnings.filterwarnings("ignore", message=notice)
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
+            raise
+        _fail(f"{error.filename or 'output'}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+class Ranks(NamedTuple):
+    """Which of how many processes this one is."""
+
+    rank: int
+    world: int
+
+
+ALONE = Ranks(0, 1)
+
+
+def set_device(device: str) -> str:
+    """Select `auto`, `cpu` or `gpu` for this process and return Paddle's name of it, such as `gpu:0`.
+
+    Raises:
+        ConfigError: a GPU is asked for and this Paddle, or this machine, has none.
+    """
+    import paddle
+
+    has_gpu = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if device == "gpu" and not has_gpu:
+        reason = "sees no GPU" if paddle.device.is_compiled_with_cuda() else "is the CPU build"
+        raise ConfigError(f"device: gpu is asked for, but the installed PaddlePaddle {reason}; use -o device=cpu")
+    if device == "cpu" or not has_gpu:
+        name = "cpu"
+    else:
+        name = f"gpu:{paddle.distributed.ParallelEnv().device_id}"
+    paddle.set_device(name)
+    return name
+
+
+def init_ranks() -> Ranks:
+    """Join the other processes of a `paddle.distributed.launch`; alone, rank 0 of 1. Call after `set_device`."""
+    import paddle.distributed as dist
+
+    env = dist.ParallelEnv()
+    if env.world_size > 1 and not dist.is_initialized():
+        dist.init_parallel_env()
+    return Ranks(env.rank, env.world_size)
+
+
+def setup_logging(output_dir: str | Path | None, rank: int) -> None:
+    """Plain lines on stdout and, with `output_dir`, in `train.log`; processes of rank > 0 print warnings only."""
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    handlers: list[logging.Handler] = [ConsoleHandler()]
+    if output_dir is not None and rank == 0:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        file_handler = logging.FileHandler(Path(output_dir) / "train.log", encoding="utf-8")
+        file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handlers.append(file_handler)
+    for handler in handlers:
+        logger.addHandler(handler)
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes whole lines above a progress bar, instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def show_progress(rank: int) -> bool:
+    """Whether to draw progress bars: on a terminal, by the first process alone."""
+    return rank == 0 and sys.stderr.isatty()
+
+
+def atomic_write(path: str | Path, write: Callable[[str], object]) -> None:
+    """Let `write(temporary_path)` make a file that replaces `path` only once it lies whole on the disk."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(str(temporary))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,346 @@
+"""The training loop.
+
+B clips, V = 1 view, T frames, C H W, K classes. A step is one update of the weights: a global batch, divided over
+processes and, within each, over micro-batches whose gradients add up. What happens in a step depends on the seed and
+the step's number alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import paddle
+import paddle.nn.functional as F
+from tqdm import tqdm
+
+from paddlevid import build
+from paddlevid.checkpoint import (
+    MODEL_FILE,
+    TrainState,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from paddlevid.data.dataset import TrainDataset, ViewDataset
+from paddlevid.data.loader import Batch, MicroBatch, TrainPlan, train_batches
+from paddlevid.errors import ConfigError, DataError, TrainingError, WeightsError
+from paddlevid.evaluate import evaluate
+from paddlevid.journal import Journal
+from paddlevid.optim import Schedule
+from paddlevid.precision import Precision, choose_precision
+from paddlevid.runtime import Ranks, init_ranks, logger, set_device, setup_logging, show_progress
+from paddlevid.schema import Config
+from paddlevid.weights import load_weights
+
+
+@dataclass
+class Run:
+    """All that a training run is made of; only `step` and `best_top1` change."""
+
+    cfg: Config
+    out: Path
+    ranks: Ranks
+    dataset: TrainDataset
+    valid_set: ViewDataset | None
+    plan: TrainPlan
+    total_steps: int
+    schedule: Schedule
+    model: paddle.nn.Layer
+    parallel: paddle.nn.Layer  # the model, or DataParallel around it
+    normalize: paddle.nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    precision: Precision
+    scaler: paddle.amp.GradScaler | None
+    step: int = 0
+    best_top1: float | None = None
+
+
+@dataclass
+class Meter:
+    """What happened since the last log line; losses and hits stay on the device until they are read."""
+
+    losses: list[paddle.Tensor] = field(default_factory=list)
+    hits: list[paddle.Tensor] = field(default_factory=list)
+    clips: int = 0
+    steps: int = 0
+    data_wait_sec: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+
+def train(
+    cfg: Config,
+    *,
+    weights: str | None = None,
+    resume: str | None = None,
+    validate: bool = False,
+    max_iters: int | None = None,
+) -> Path:
+    """Train a recipe, alone or as one process of a launch, and return its output directory.
+
+    Args:
+        weights: a file to start from.
+        resume: `auto` (the newest checkpoint of the output directory, if any) or the path of a checkpoint.
+        validate: score `valid.list` after each epoch, and keep the best weights.
+        max_iters: stop after this many steps in all.
+
+    Raises:
+        UserError: whatever a user can cause; see `paddlevid.errors`.
+    """
+    run = _prepare(cfg, weights, resume, validate, max_iters)
+    ranks, plan = run.ranks, run.plan
+    journal = Journal(run.out, run.step) if ranks.rank == 0 else None
+    batches = train_batches(
+        run.dataset, plan, start_step=run.step, rank=ranks.rank, world=ranks.world, num_workers=cfg.train.num_workers
+    )
+    meter = Meter()
+    run.parallel.train()
+    with tqdm(
+        total=run.total_steps, initial=run.step, unit="step", disable=not show_progress(ranks.rank), leave=False
+    ) as bar:
+        while run.step < run.total_steps:
+            lr = run.schedule(run.step)
+            _train_step(run, lr, batches, meter)
+            run.step += 1
+            bar.update()
+            is_last = run.step == run.total_steps
+            epoch_ends = run.step % plan.steps_per_epoch == 0 or is_last
+            if run.step % cfg.train.log_every_steps == 0 or is_last:
+                bar.set_postfix_str(_log(run, meter, lr, journal))
+                meter = Meter()
+            if epoch_ends and run.valid_set is not None:
+                started = time.perf_counter()
+                _validate(run, run.valid_set, journal)
+                meter.started += time.perf_counter() - started
+            every = cfg.train.checkpoint_every_steps
+            if epoch_ends or (every is not None and run.step % every == 0):
+                _save_checkpoint(run)
+    if journal is not None:
+        journal.close()
+        logger.info(f"trained to step {run.step}: weights, log and curves.png are in {run.out}")
+    return run.out
+
+
+def _prepare(cfg: Config, weights: str | None, resume: str | None, validate: bool, max_iters: int | None) -> Run:
+    """Check and build everything before the first step."""
+    out = Path(cfg.output_dir)
+    if validate and cfg.valid is None:
+        raise ConfigError("--validate needs a valid section in the config")
+    checkpoint = _find_checkpoint(out / "checkpoints", resume)
+    dataset = build.build_train_dataset(cfg)
+    valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
+    device = set_device(cfg.device)
+    ranks = init_ranks()
+    setup_logging(out, ranks.rank)
+    plan = TrainPlan(len(dataset), cfg.train.global_batch, cfg.train.batch_size, cfg.train.epochs, cfg.seed)
+    precision = choose_precision(cfg.train.amp, device)
+
+    paddle.seed(cfg.seed)
+    model = build.build_model(cfg)
+    if checkpoint is None and weights is not None:
+        logger.info(str(load_weights(model, weights)))
+    model, optimizer = precision.decorate(model, build.build_optimizer(cfg, model))
+    run = Run(
+        cfg=cfg,
+        out=out,
+        ranks=ranks,
+        dataset=dataset,
+        valid_set=valid_set,
+        plan=plan,
+        total_steps=min(plan.total_steps, max_iters or plan.total_steps),
+        schedule=build.build_schedule(cfg, plan.steps_per_epoch),
+        model=model,
+        parallel=model,
+        normalize=build.build_normalize(cfg),
+        optimizer=optimizer,
+        precision=precision,
+        scaler=precision.scaler(),
+    )
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint, model, optimizer, run.scaler)
+        run.step, run.best_top1 = state.step, state.best_top1
+        logger.info(f"resumed from {checkpoint} at step {state.step}")
+        _warn_of_changes(state.config, cfg.model_dump(mode="json"))
+    if ranks.world > 1:
+        run.parallel = paddle.DataParallel(model)
+    logger.info(
+        f"{cfg.model.name} with {sum(p.size for p in model.parameters()) / 1e6:.2f} M parameters on {device}, "
+        f"{ranks.world} process(es); {len(dataset)} videos, {plan.steps_per_epoch} steps of "
+        f"{min(plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
+    )
+    return run
+
+
+def _find_checkpoint(root: Path, resume: str | None) -> Path | None:
+    existing = list_checkpoints(root)
+    if resume is None:
+        if existing:
+            raise ConfigError(
+                f"{root.parent} already holds a run ({existing[-1].name}): continue it with --resume, or choose "
+                "another one with -o output_dir=..."
+            )
+        return None
+    if resume == "auto":
+        return existing[-1] if existing else None
+    path = Path(resume)
+    inside = list_checkpoints(path) or list_checkpoints(path / "checkpoints")
+    if inside:
+        return inside[-1]
+    if not path.is_dir():
+        raise WeightsError(f"--resume {resume}: no such checkpoint directory")
+    return path
+
+
+def _warn_of_changes(old: dict, new: dict, prefix: str = "") -> None:
+    """Name what differs from the checkpoint's recipe: such a run continues, but not as it would have."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            _warn_of_changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            logger.warning(f"warning: {prefix}{key} is {after!r}, the checkpoint was trained with {before!r}")
+
+
+def _train_step(run: Run, lr: float, batches: Iterator[Batch], meter: Meter) -> None:
+    """One update of the weights from one global batch."""
+    rank, world = run.ranks
+    # Dropout and drop path draw from the step and the rank, so that a resumed run draws what it would have drawn.
+    paddle.seed(((run.cfg.seed * 1_000_003 + run.step) * 1009 + rank) % (2**31 - 1))
+    pieces = run.plan.micro_batches(run.step, rank, world)
+    for number, piece in enumerate(pieces, 1):
+        batch = _next_batch(batches, meter)
+        waits_for_more = world > 1 and number < len(pieces)
+        with run.parallel.no_sync() if waits_for_more else nullcontext():
+            loss = _forward(run, batch, piece, meter)
+            scaled = loss * world  # DataParallel divides by the number of processes
+            (scaled if run.scaler is None else run.scaler.scale(scaled)).backward()
+    run.optimizer.set_lr(lr)
+    if run.scaler is None:
+        run.optimizer.step()
+    else:
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+    run.optimizer.clear_grad()
+    meter.steps += 1
+
+
+def _next_batch(batches: Iterator[Batch], meter: Meter) -> Batch:
+    started = time.perf_counter()
+    batch = next(batches)
+    meter.data_wait_sec += time.perf_counter() - started
+    error = next(filter(None, batch["errors"]), None)
+    if error is not None:
+        raise DataError(error)
+    return batch
+
+
+def _forward(run: Run, batch: Batch, piece: MicroBatch, meter: Meter) -> paddle.Tensor:
+    """This micro-batch's part of the step's mean loss, a scalar."""
+    labels, weights = batch["labels"], paddle.to_tensor(piece.weights)  # [B], [B]
+    with run.precision.autocast():
+        logits = run.parallel(run.normalize(batch["frames"]))  # [B*1, K], or [B*1, T, K] without consensus
+    logits = logits.astype("float32")
+    frames = logits.unsqueeze(1) if logits.ndim == 2 else logits  # [B, 1 or T, K]
+    targets = F.one_hot(labels, frames.shape[-1])  # [B, K]
+    smoothing = run.cfg.train.label_smoothing
+    if smoothing:
+        targets = F.label_smooth(targets, epsilon=smoothing)
+    log_probs = F.log_softmax(frames, axis=-1).mean(axis=1)  # [B, K]
+    loss = -((targets * log_probs).sum(axis=1) * weights).sum()
+    counted = weights > 0
+    hits = (frames.mean(axis=1).argmax(axis=1) == labels).logical_and(counted)
+    meter.losses.append(loss.detach())
+    meter.hits.append(hits.astype("float32").sum())
+    meter.clips += int((piece.weights > 0).sum())
+    return loss
+
+
+def _log(run: Run, meter: Meter, lr: float, journal: Journal | None) -> str:
+    """Average over processes and steps, write a line and the scalars, and return a short form for the bar."""
+    sums = paddle.stack([paddle.add_n(meter.losses), paddle.add_n(meter.hits), paddle.to_tensor(float(meter.clips))])
+    if run.ranks.world > 1:
+        paddle.distributed.all_reduce(sums)
+    loss_sum, hits, clips = sums.numpy().tolist()
+    loss, top1 = loss_sum / meter.steps, hits / clips
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} at step {run.step} (learning rate {lr:g}); try a lower optimizer.lr, "
+            "train.clip_grad_norm, or a longer schedule.warmup_epochs"
+        )
+    elapsed = time.perf_counter() - meter.started
+    if journal is not None:
+        epoch = -(-run.step // run.plan.steps_per_epoch)
+        journal.write(
+            "train",
+            run.step,
+            loss=loss,
+            lr=lr,
+            top1=top1,
+            clips_per_second=clips / elapsed,
+            data_wait_seconds=meter.data_wait_sec,
+        )
+        logger.info(
+            f"epoch {epoch}/{run.cfg.train.epochs} step {run.step}/{run.total_steps} loss {loss:.4f} top1 {top1:.4f} "
+            f"lr {lr:.3g} {clips / elapsed:.1f} clips/s, {meter.data_wait_sec / elapsed:.0%} of it waiting for data"
+        )
+    return f"loss {loss:.3f} top1 {top1:.3f}"
+
+
+def _validate(run: Run, valid_set: ViewDataset, journal: Journal | None) -> None:
+    """Score the validation list with fixed sampling, and keep the weights if they are the best so far."""
+    split = run.cfg.valid
+    assert split is not None
+    _share_buffers(run)
+    result = evaluate(
+        run.model,
+        run.normalize,
+        valid_set,
+        batch_size=split.batch_size,
+        average=split.average,
+        num_workers=split.num_workers,
+        ranks=run.ranks,
+        precision=run.precision,
+    )
+    for name, reason in result.failures.items():
+        logger.info(f"unreadable, left out of the score: {name}: {reason}")
+    if not result.names:
+        raise DataError(f"{split.list}: none of its {len(valid_set)} videos can be read")
+    is_best = run.best_top1 is None or result.top1 > run.best_top1
+    if is_best:
+        run.best_top1 = result.top1
+    if journal is None:
+        return
+    scores = {"top1": result.top1, "top5": result.top5, "mean_class_accuracy": result.mean_class_accuracy}
+    journal.write("valid", run.step, **scores)
+    logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    if is_best:
+        save_weights(run.model, run.out / "best.pdparams")
+        logger.info(f"Already save the best model (top1 acc){result.top1:.4f}")
+
+
+def _share_buffers(run: Run) -> None:
+    """Batch statistics differ between processes; all take those of the first, which is what checkpoints hold."""
+    if run.ranks.world > 1:
+        for buffer in run.model.buffers():
+            paddle.distributed.broadcast(buffer, src=0)
+
+
+def _save_checkpoint(run: Run) -> None:
+    if run.ranks.rank != 0:
+        return
+    state = TrainState(run.step, run.best_top1, run.cfg.model_dump(mode="json"))
+    keep = run.cfg.train.keep_checkpoints
+    saved = save_checkpoint(run.out / "checkpoints", state, run.model, run.optimizer, run.scaler, keep=keep)
+    last = run.out / "last.pdparams"
+    last.unlink(missing_ok=True)
+    try:
+        os.link(saved / MODEL_FILE, last)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(saved / MODEL_FILE, last)

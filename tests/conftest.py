@@ -1,0 +1,104 @@
+"""A tiny motion set and a tiny recipe, for tests that run the whole way on real video files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def motion_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 training, 7 validation and 7 test videos of 64 pixels, in 8 classes."""
+    from paddlevid.data.motion import write_motion_set
+
+    folder = tmp_path_factory.mktemp("motion")
+    write_motion_set(folder, train=16, valid=7, test=7, size=64, frames=12, workers=1)
+    return folder
+
+
+MODELS = {
+    "timesformer": {
+        "name": "timesformer",
+        "patch_size": 16,
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "drop_path_rate": 0.0,
+        "time_embed_std": 1.0,
+    },
+    "tsm": {"name": "tsm", "backbone": "resnet18"},
+    "tsn": {"name": "tsn", "backbone": "resnet18"},
+}
+
+
+@pytest.fixture
+def tiny_recipe(motion_set: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """`tiny_recipe("tsm")` writes a recipe of seconds for the motion set, with output under `tmp_path`."""
+
+    def write(model: str = "timesformer") -> Path:
+        split = {"short_side": 40, "num_workers": 0, "batch_size": 4}
+        recipe = {
+            "model": MODELS[model],
+            "data": {
+                "num_classes": 8,
+                "num_frames": 4,
+                "image_size": 32,
+                "mean": [0.45] * 3,
+                "std": [0.225] * 3,
+                "sampling": {"kind": "segment"},
+                "root": str(motion_set),
+                "class_names": str(motion_set / "classes.txt"),
+            },
+            "train": {
+                "list": str(motion_set / "train.txt"),
+                "transforms": [{"kind": "resize_short_side", "short_side": 40}, {"kind": "random_crop"}],
+                "epochs": 2,
+                "global_batch": 8,
+                "batch_size": 4,
+                "num_workers": 0,
+                "log_every_steps": 1,
+            },
+            "valid": {"list": str(motion_set / "valid.txt"), **split},
+            "test": {"list": str(motion_set / "test.txt"), "crop": "three", **split},
+            "optimizer": {"name": "adamw", "lr": 1e-3},
+            "schedule": {"kind": "cosine"},
+            "output_dir": str(tmp_path / "output"),
+            "device": "cpu",
+        }
+        path = tmp_path / f"{model}.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`run_main("-c", path, ...)` runs main.py in this process and returns its exit code."""
+    import main
+    from paddlevid.runtime import run_command
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
+        try:
+            run_command(main.main)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared_videos() -> Path:
+    """Real clips that lie beside a checkout; tests of them are skipped where they do not."""
+    folder = ROOT.parent / "shared" / "videos"
+    if not folder.is_dir():
+        pytest.skip("needs the real clips of ../shared/videos")
+    return folder

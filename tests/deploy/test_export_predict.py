@@ -1,0 +1,201 @@
+"""Exported models answer like the models that they came from, and turn videos into labels by themselves."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+import paddlevid
+from paddlevid import build
+from paddlevid.checkpoint import save_weights
+from paddlevid.config import load_config
+from paddlevid.data.annotations import Record
+from paddlevid.deploy.export import export_model
+from paddlevid.deploy.inputs import find_records
+from paddlevid.errors import DataError, ExportError
+from paddlevid.runtime import run_command
+
+
+@pytest.fixture
+def exported(tiny_recipe, tmp_path):
+    """`exported("tsm")` -> config, model with random statistics, and its exported folder."""
+
+    def export(name, *overrides):
+        cfg = load_config(tiny_recipe(name), overrides)
+        paddle.seed(7)
+        model = build.build_model(cfg)
+        for parameter_name, value in model.state_dict().items():
+            if parameter_name.endswith("_mean"):
+                value.set_value(paddle.randn(value.shape))
+            elif parameter_name.endswith(("_variance", "head.weight")):
+                value.set_value(paddle.rand(value.shape) + 0.5)
+        model.eval()
+        save_weights(model, tmp_path / "weights.pdparams")
+        report = export_model(cfg, tmp_path / "weights.pdparams", tmp_path / "inference" / "Net")
+        assert report.max_difference <= 1e-4 * report.max_logit
+        return cfg, model, report.folder
+
+    return export
+
+
+def expected_logits(cfg, model, video):
+    """What main.py --test computes for one video."""
+    frames = build.build_views(cfg.data, cfg.test)(Record(path=str(video), name="video"))
+    with paddle.no_grad():
+        return model(build.build_normalize(cfg)(paddle.to_tensor(frames))).mean(axis=0).numpy()
+
+
+@pytest.mark.parametrize("name", ["timesformer", "tsm", "tsn"])
+@pytest.mark.parametrize("clip", ["archery.avi", "arm_wrestling.mp4"])
+def test_the_folder_predicts_like_the_model(exported, shared_videos, name, clip):
+    cfg, model, folder = exported(name)
+    assert {path.name for path in folder.iterdir()} == {"Net.json", "Net.pdiparams", "inference.yml"}
+    predict = paddlevid.Predictor(folder)
+    video = shared_videos / clip
+    logits = expected_logits(cfg, model, video)
+    np.testing.assert_allclose(predict.scores(video), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+    predictions = predict(video, top_k=5)
+    assert [p.label for p in predictions] == np.argsort(-logits)[:5].tolist()
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert [p.score for p in predictions] == pytest.approx(np.sort(probabilities)[::-1][:5].tolist(), rel=1e-3, abs=1e-6)
+    assert predictions[0].name == predict.manifest.class_names[predictions[0].label]
+
+
+def test_views_spread_over_runs_give_the_same_answer(exported, motion_set):
+    _, _, folder = exported("tsn", "test.num_clips=2")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    one, many = (paddlevid.Predictor(folder, batch_size=size).scores(video) for size in (6, 4))
+    np.testing.assert_allclose(one, many, rtol=1e-5, atol=1e-5)
+
+
+def test_probabilities_are_averaged_where_the_recipe_says_so(exported, motion_set):
+    cfg, model, folder = exported("timesformer", "test.average=probabilities")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    frames = build.build_views(cfg.data, cfg.test)(Record(path=str(video), name="video"))
+    with paddle.no_grad():
+        logits = model(build.build_normalize(cfg)(paddle.to_tensor(frames)))
+    expected = paddle.nn.functional.softmax(logits, axis=1).mean(axis=0).numpy()
+    predictions = paddlevid.Predictor(folder)(video, top_k=99)
+    assert len(predictions) == 8, "there are no more classes than the model has"
+    assert [p.score for p in predictions] == pytest.approx(sorted(expected, reverse=True), rel=1e-3)
+
+
+def test_the_manifest_tells_clip_views_classes_and_origin(exported, tmp_path):
+    import hashlib
+
+    _, _, folder = exported("timesformer")
+    manifest = yaml.safe_load((folder / "inference.yml").read_text())
+    assert manifest["paddlevid_version"] == paddlevid.__version__
+    assert manifest["weights_sha256"] == hashlib.sha256((tmp_path / "weights.pdparams").read_bytes()).hexdigest()
+    assert manifest["class_names"][4] == "clockwise"
+    assert manifest["data"]["num_frames"] == 4
+    assert manifest["views"]["crop"] == "three"
+
+
+def test_weights_that_leave_a_layer_untrained_are_not_exported(tiny_recipe, tmp_path):
+    cfg = load_config(tiny_recipe())
+    save_weights(build.build_model(cfg), tmp_path / "weights.pdparams")
+    wider = load_config(tiny_recipe(), ["data.num_classes=5", "data.class_names=null"])
+    with pytest.raises(ExportError, match="head"):
+        export_model(wider, tmp_path / "weights.pdparams", tmp_path / "inference" / "Net")
+
+
+@pytest.fixture
+def run_predict(monkeypatch, capsys):
+    """Run tools/predict.py in this process -> exit code, stdout, stderr."""
+    monkeypatch.syspath_prepend("tools")
+    import predict
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            run_command(predict.main)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_predict_prints_the_three_lines_and_writes_files(exported, run_predict, motion_set, tmp_path):
+    _, _, folder = exported("tsn")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    code, out, _ = run_predict("--input_file", video, "--model_file", folder / "Net.json", "--use_gpu=False")
+    assert code == 0
+    best = paddlevid.Predictor(folder)(video)[0]
+    lines = out.splitlines()
+    assert lines[:3] == [f"Current video file: {video}", f"top-1 class: {best.label}", f"top-1 score: {best.score:.4f}"]
+    assert best.name in lines[3]
+
+    table, tree = tmp_path / "out.csv", tmp_path / "out.json"
+    for output in (table, tree):
+        code, out, _ = run_predict("-i", motion_set / "test.txt", "--model_file", folder / "Net.json", "--output", output)
+        # relative paths of the list are taken from the recipe's data.root, which inference.yml holds
+        assert code == 0
+        assert out.count("Current video file:") == 7
+    assert len(table.read_text().splitlines()) == 1 + 7 * 5
+    assert len(json.loads(tree.read_text())) == 7
+
+
+def test_predict_on_a_folder_goes_on_after_a_bad_video(exported, run_predict, motion_set, tmp_path):
+    _, _, folder = exported("tsn")
+    videos = tmp_path / "videos"
+    (videos / "deep").mkdir(parents=True)
+    source = next((motion_set / "test").rglob("*.mp4"))
+    (videos / "deep" / "good.mp4").write_bytes(source.read_bytes())
+    (videos / "bad.mp4").write_text("no video")
+    code, out, err = run_predict("-i", videos, "--model_file", folder / "Net.json")
+    assert code == 2
+    assert out.count("Current video file:") == 1
+    assert "bad.mp4" in err
+    assert "1 of 2 videos could not be read" in err
+
+
+@pytest.mark.parametrize("name", ["none.mp4", "text.mp4", "picture.jpg"])
+def test_predict_on_what_is_no_video(exported, run_predict, tmp_path, name):
+    import cv2
+
+    _, _, folder = exported("tsn")
+    path = tmp_path / name
+    if name.startswith("text"):
+        path.write_text("no video")
+    elif name.startswith("picture"):
+        cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+    code, _, err = run_predict("-i", path, "--model_file", folder / "Net.json")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert name in err
+
+
+def test_predict_with_a_recipe_instead_of_a_manifest(exported, run_predict, tiny_recipe, motion_set):
+    _, _, folder = exported("tsn")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    with_manifest = run_predict("-i", video, "--model_file", folder / "Net.json")
+    (folder / "inference.yml").unlink()
+    code, _, err = run_predict("-i", video, "--model_file", folder / "Net.json")
+    assert code == 2
+    assert "inference.yml" in err
+    arguments = ("--config", tiny_recipe("tsn"), "--params_file", folder / "Net.pdiparams")
+    assert run_predict("-i", video, "--model_file", folder / "Net.json", *arguments) == with_manifest
+
+
+def test_find_records(tiny_recipe, tmp_path):
+    data = load_config(tiny_recipe()).data
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no videos"):
+        find_records(tmp_path / "empty", data)
+    frames = load_config(tiny_recipe(), ["data.format=frames"]).data
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        (folder / f"img_{number:05d}.jpg").touch()
+    (folder / "notes.txt").touch()
+    assert find_records(folder, frames)[0].num_frames == 3

@@ -1,0 +1,124 @@
+"""Training, resuming and testing through main.py, on real video files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from paddlevid.checkpoint import list_checkpoints
+from paddlevid.journal import read_metrics
+from paddlevid.weights import read_state
+
+ONE_EPOCH = ("-o", "train.epochs=1")
+
+
+def train_losses(output):
+    return [row["loss"] for row in read_metrics(output / "metrics.jsonl") if row["split"] == "train"]
+
+
+@pytest.mark.parametrize("model", ["timesformer", "tsm", "tsn"])
+def test_train_validate_and_test(model, tiny_recipe, run_main, tmp_path, capsys):
+    recipe, output = tiny_recipe(model), tmp_path / "output"
+    assert run_main("-c", recipe, "--validate") == 0
+    printed = capsys.readouterr().out
+    assert "Already save the best model (top1 acc)0." in printed
+    assert (output / "curves.png").stat().st_size > 1000
+    assert list((output / "visualdl").glob("vdlrecords*"))
+    rows = read_metrics(output / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2, 3, 4]
+    assert {"loss", "lr", "top1", "clips_per_second", "data_wait_seconds"} <= rows[0].keys()
+    assert [row["step"] for row in rows if row["split"] == "valid"] == [2, 4]
+    assert "step 4/4" in (output / "train.log").read_text()
+
+    assert run_main("--test", "-c", recipe, "-w", output / "best.pdparams") == 0
+    printed = capsys.readouterr().out
+    assert "1 clip(s) x 3 crop(s), mean of logits" in printed
+    assert "7 scored, 0 unreadable" in printed
+    saved = np.load(output / "test_scores.npz")
+    assert saved["scores"].shape == (7, 8)
+    predictions = list(csv.DictReader((output / "test_predictions.csv").open()))
+    assert [row["name"] for row in predictions] == saved["names"].tolist()
+    assert [int(row["predicted"]) for row in predictions] == saved["scores"].argmax(1).tolist()
+    best = max(row["top1"] for row in rows if row["split"] == "valid")
+    assert json.loads((list_checkpoints(output / "checkpoints")[-1] / "state.json").read_text())["best_top1"] == best
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tiny_recipe, run_main, tmp_path):
+    recipe = tiny_recipe()
+    options = ("-o", "model.drop_path_rate=0.3", "-o", "train.checkpoint_every_steps=1")
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run_main("-c", recipe, *options, "-o", f"output_dir={straight}", "--validate") == 0
+    assert run_main("-c", recipe, *options, "-o", f"output_dir={stopped}", "--validate", "--max_iters", 3) == 0
+    assert run_main("-c", recipe, *options, "-o", f"output_dir={stopped}", "--validate", "--resume") == 0
+    one, two = read_state(straight / "last.pdparams"), read_state(stopped / "last.pdparams")
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    assert train_losses(straight) == train_losses(stopped)
+    lrs = [[row.get("lr") for row in read_metrics(out / "metrics.jsonl")] for out in (straight, stopped)]
+    assert lrs[0][-2] == lrs[1][-2], "the schedule goes on where it was"
+
+
+def test_accumulated_micro_batches_equal_one_batch(tiny_recipe, run_main, tmp_path):
+    recipe = tiny_recipe()
+    curves = []
+    for batch_size in (8, 3):
+        output = tmp_path / f"batch{batch_size}"
+        options = ("-o", f"train.batch_size={batch_size}", "-o", f"output_dir={output}")
+        assert run_main("-c", recipe, *options) == 0
+        curves.append(train_losses(output))
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+def test_a_second_run_does_not_overwrite_the_first(tiny_recipe, run_main, capsys):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, *ONE_EPOCH) == 0
+    capsys.readouterr()
+    assert run_main("-c", recipe, *ONE_EPOCH) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_seeds_decide_the_result(tiny_recipe, run_main, tmp_path):
+    curves = []
+    for number, seed in enumerate((1, 1, 2)):
+        output = tmp_path / f"run{number}"
+        assert run_main("-c", tiny_recipe(), *ONE_EPOCH, "--seed", seed, "-o", f"output_dir={output}") == 0
+        curves.append(train_losses(output))
+    assert curves[0] == curves[1] != curves[2]
+
+
+def test_amp_on_a_cpu_warns_once_and_trains(tiny_recipe, run_main, tmp_path, capsys):
+    assert run_main("-c", tiny_recipe(), *ONE_EPOCH, "--amp", "--amp_dtype", "bfloat16") == 0
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("--amp has no effect on a CPU") == 1
+    assert len(train_losses(tmp_path / "output")) == 2
+
+
+def test_fine_tuning_replaces_a_head_of_other_classes(tiny_recipe, run_main, tmp_path, motion_set, capsys):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, *ONE_EPOCH) == 0
+    lines = [line.rsplit(" ", 1) for line in (motion_set / "train.txt").read_text().splitlines()]
+    two = tmp_path / "two.txt"
+    two.write_text("".join(f"{path} {label}\n" for path, label in lines if label in "01"))
+    capsys.readouterr()
+    options = ("-o", "data.num_classes=2", "-o", f"train.list={two}", "-o", f"output_dir={tmp_path / 'tuned'}")
+    assert run_main("-c", recipe, *ONE_EPOCH, *options, "-w", tmp_path / "output" / "last.pdparams") == 0
+    assert "head" in capsys.readouterr().out
+    assert read_state(tmp_path / "tuned" / "last.pdparams")["head.weight"].shape == (32, 2)
+
+
+def test_consensus_identity_trains_on_each_segment(tiny_recipe, run_main, tmp_path):
+    recipe = tiny_recipe("tsn")
+    assert run_main("-c", recipe, *ONE_EPOCH, "--validate", "-o", "model.consensus=identity") == 0
+    assert all(np.isfinite(train_losses(tmp_path / "output")))
+
+
+def test_a_loss_that_explodes_stops_the_run_with_advice(tiny_recipe, run_main, capsys):
+    options = ("-o", "optimizer.lr=1e30", "-o", "optimizer.name=sgd", "-o", "train.epochs=50")
+    assert run_main("-c", tiny_recipe(), *options) == 2
+    error = capsys.readouterr().err
+    assert "the loss is" in error
+    assert "optimizer.lr" in error

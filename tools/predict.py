@@ -1,0 +1,124 @@
+"""Label videos with an exported model: python tools/predict.py -i VIDEO --model_file M --params_file P"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paddlevid.runtime import run_command
+
+if TYPE_CHECKING:
+    from paddlevid.data.annotations import Record
+    from paddlevid.deploy.manifest import Manifest
+    from paddlevid.deploy.predictor import Prediction, Predictor
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text.lower() == "true"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Label a video, a folder of videos, or a list of them.")
+    parser.add_argument(
+        "-i", "--input_file", required=True, metavar="INPUT", help="a video, a folder, or a .txt/.csv list"
+    )
+    parser.add_argument("-c", "--config", help="a recipe; not needed where inference.yml lies beside the model")
+    parser.add_argument("--model_file", required=True, help="NAME.json or NAME.pdmodel")
+    parser.add_argument("--params_file", help="NAME.pdiparams; by default the one beside the model")
+    parser.add_argument("--use_gpu", type=boolean, default=False, metavar="True|False")
+    parser.add_argument("--use_tensorrt", type=boolean, nargs="?", const=True, default=False, metavar="True|False")
+    parser.add_argument("--batch_size", type=int, default=8, help="views a run of the model (8)")
+    parser.add_argument("--top_k", type=int, default=5, help="classes a video (5)")
+    parser.add_argument("--output", metavar="FILE", help="also write the result as .csv or .json")
+    args = parser.parse_args()
+    if args.batch_size < 1 or args.top_k < 1:
+        parser.error("--batch_size and --top_k must be at least 1")
+    if args.output and Path(args.output).suffix not in (".csv", ".json"):
+        parser.error(f"--output {args.output}: the name must end in .csv or .json")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    from paddlevid.deploy.inputs import find_records
+    from paddlevid.deploy.predictor import Predictor
+    from paddlevid.deploy.runtimes import PaddleRuntime
+
+    manifest = read_description(args.config, args.model_file)
+    records = find_records(args.input_file, manifest.data)
+    runtime = PaddleRuntime(
+        args.model_file,
+        args.params_file or Path(args.model_file).with_suffix(".pdiparams"),
+        use_gpu=args.use_gpu,
+        use_tensorrt=args.use_tensorrt,
+    )
+    predictor = Predictor.from_parts(manifest, runtime, batch_size=args.batch_size)
+    predict_all(predictor, records, args.top_k, args.output)
+
+
+def read_description(config: str | None, model_file: str) -> "Manifest":
+    """The clip, views and classes: of `inference.yml` beside the model, or of the recipe that the user names."""
+    import paddlevid
+    from paddlevid.config import load_config
+    from paddlevid.deploy.manifest import make_manifest, read_manifest
+
+    if config is None:
+        return read_manifest(Path(model_file).parent)
+    return make_manifest(load_config(config), version=paddlevid.__version__)
+
+
+def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, output: str | None) -> None:
+    """Print each video's classes, write them to `output`, and fail at the end if a video could not be read."""
+    from tqdm import tqdm
+
+    from paddlevid.errors import DataError
+
+    results, failed = {}, []
+    bar = tqdm(records, unit="video", disable=len(records) == 1 or not sys.stderr.isatty(), leave=False)
+    for record, predictions in predictor.predict_many(bar, top_k):
+        if isinstance(predictions, DataError):
+            failed.append(record)
+            if len(records) == 1:
+                raise predictions
+            tqdm.write(f"unreadable: {predictions}", file=sys.stderr)
+            continue
+        results[record.name] = predictions
+        tqdm.write(describe(record, predictions))
+    if output:
+        write_results(Path(output), results)
+        print(f"written to {output}")
+    if failed:
+        raise DataError(f"{len(failed)} of {len(records)} videos could not be read")
+
+
+def describe(record: "Record", predictions: "list[Prediction]") -> str:
+    best = predictions[0]
+    lines = [f"Current video file: {record.path}", f"top-1 class: {best.label}", f"top-1 score: {best.score:.4f}"]
+    lines += [f"  {p.score:6.4f} {'#' * round(20 * p.score):20} {p.name} ({p.label})" for p in predictions]
+    return "\n".join(lines)
+
+
+def write_results(path: Path, results: "dict[str, list[Prediction]]") -> None:
+    from paddlevid.runtime import atomic_write
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".json":
+                json.dump({name: [p._asdict() for p in found] for name, found in results.items()}, file, indent=1)
+                return
+            writer = csv.writer(file)
+            writer.writerow(["name", "rank", "label", "class_name", "score"])
+            for name, found in results.items():
+                writer.writerows([name, rank, *p[:2], f"{p.score:.6f}"] for rank, p in enumerate(found, 1))
+
+    atomic_write(path, write)
+
+
+if __name__ == "__main__":
+    run_command(main)
