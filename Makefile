@@ -37,5 +37,5 @@ lint: $(INSTALLED)
 $(INSTALLED): setup.py pyproject.toml
 	@echo "== installing paddlevid and what it needs into $(VENV) (some minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input -e ".[cpu,dev]"
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check --no-input -e ".[cpu,dev]"
 	@touch $@

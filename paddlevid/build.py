@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from paddlevid.data import sampling, transforms
+from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import Record, check_files, read_list
 from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
-from paddlevid.schema import Config, DataConfig, EvalConfig, TimeSformerConfig, ViewsConfig
+from paddlevid.errors import ConfigError
+from paddlevid.schema import Config, EvalConfig, TimeSformerConfig, ViewsConfig
+from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig
 
 SAMPLINGS: dict[str, type] = {
     "segment": sampling.SegmentSampling,
@@ -25,13 +27,12 @@ TRANSFORMS: dict[str, type] = {
     "multi_scale_crop": transforms.MultiScaleCrop,
     "random_resized_crop": transforms.RandomResizedCrop,
     "horizontal_flip": transforms.HorizontalFlip,
-    "color_jitter": transforms.ColorJitter,
-    "grayscale": transforms.Grayscale,
-    "gaussian_blur": transforms.GaussianBlur,
-    "solarize": transforms.Solarize,
-    "rand_augment": transforms.RandAugment,
+    "color_jitter": color.ColorJitter,
+    "grayscale": color.Grayscale,
+    "gaussian_blur": color.GaussianBlur,
+    "solarize": color.Solarize,
+    "rand_augment": rand_augment.RandAugment,
 }
-CROPS_TO_SIZE = ("random_crop", "center_crop", "multi_scale_crop", "random_resized_crop")
 
 
 def _options(section: BaseModel, *leave_out: str) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def build_normalize(cfg: Config) -> Any:
 
 
 def build_source(data: DataConfig) -> FrameSource:
+    """How frames are read."""
     return FrameSource(data.format, data.decoder, data.frame_template, data.frame_start_index)
 
 
@@ -66,8 +68,11 @@ def build_sampling(data: DataConfig, num_frames: int) -> Sampling:
 
 
 def build_transform(section: Any, size: int) -> Transform:
-    sizes = {"size": size} if section.kind in CROPS_TO_SIZE else {}
-    return TRANSFORMS[section.kind](**sizes, **_options(section))
+    sizes = {"size": size} if isinstance(section, CROPS_TO_SIZE) else {}
+    try:
+        return TRANSFORMS[section.kind](**sizes, **_options(section))
+    except ValueError as error:
+        raise ConfigError(f"train.transforms: {section.kind}: {error}") from None
 
 
 def build_views(data: DataConfig, views: ViewsConfig) -> Views:

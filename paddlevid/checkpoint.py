@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,31 +105,27 @@ def load_checkpoint(
 
 
 def optimizer_state(model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, Any]:
-    """The optimizer's state under the model's parameter names.
+    """The optimizer's state as arrays under the model's parameter names.
 
     Paddle keys it by names that count the layers a process has made so far, which another process need not share.
     """
     names = {parameter.name: name for name, parameter in model.named_parameters()}
-    return _rename(optimizer.state_dict(), names)
+    return _convert(optimizer.state_dict(), names, lambda value: value.numpy())
 
 
 def _rename_back(model: paddle.nn.Layer, state: dict[str, Any]) -> dict[str, Any]:
     names = {name: parameter.name for name, parameter in model.named_parameters()}
-    return _rename(state, names)
+    return _convert(state, names, paddle.to_tensor)
 
 
-def _rename(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _convert(state: dict[str, Any], names: dict[str, str], array: Callable[[Any], Any]) -> dict[str, Any]:
     """Replace the parameter's name at the start of each key: `linear_3.w_0_moment1_0` <-> `head.weight_moment1_0`."""
-    renamed: dict[str, Any] = {}
+    converted: dict[str, Any] = {}
     for key, value in state.items():
-        if isinstance(value, dict):
-            renamed[key] = _rename(value, names)
+        if isinstance(value, dict):  # the master weights of mixed precision
+            converted[key] = _convert(value, names, array)
             continue
-        owners = [name for name in names if key == name or key.startswith(f"{name}_")]
-        owner = max(owners, key=len, default="")
-        renamed[names.get(owner, "") + key[len(owner) :]] = paddle.to_tensor(value) if _is_array(value) else value
-    return renamed
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray)
+        owner = max((name for name in names if key == name or key.startswith(f"{name}_")), key=len, default=None)
+        renamed = key if owner is None else names[owner] + key[len(owner) :]
+        converted[renamed] = array(value) if isinstance(value, paddle.Tensor | np.ndarray) else value
+    return converted

@@ -17,7 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from paddlevid.errors import ConfigError
-from paddlevid.schema import Config, Section
+from paddlevid.schema import Config
+from paddlevid.schema.types import Section
 
 # ---- reading --------------------------------------------------------------------------------------------------------
 
@@ -92,7 +93,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(
+            f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping with model, data, train, ... at the top, found {tree!r:.60}")
     return tree
@@ -128,6 +131,9 @@ def _with_value(node: Any, keys: Sequence[str], value: Any, override: str) -> An
 # ---- messages -------------------------------------------------------------------------------------------------------
 
 
+YAML_WORDS = {"Input should be": "expected", "an object": "a mapping", "a valid array": "a list"}
+
+
 def _describe(problem: Any, root: type[Section], path: str | Path, overrides: Sequence[str]) -> str:
     """One line: file or override, dotted key, what is wrong, what was given, the nearest valid key."""
     keys, valid_keys = _walk(root, problem["loc"])
@@ -141,6 +147,8 @@ def _describe(problem: Any, root: type[Section], path: str | Path, overrides: Se
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return f"{place}: unknown key{_nearest(keys[-1], valid_keys)}"
+    if kind == "missing" and keys[-1].isdigit():
+        return f"{source}: {'.'.join(keys[:-1])}: too few values, number {int(keys[-1]) + 1} is missing"
     if kind == "missing":
         return f"{place}: missing; this key is needed"
     if kind == "union_tag_not_found":
@@ -149,9 +157,12 @@ def _describe(problem: Any, root: type[Section], path: str | Path, overrides: Se
         key, tag, expected = (problem["ctx"][name] for name in ("discriminator", "tag", "expected_tags"))
         choices = [choice.strip("'") for choice in expected.split(", ")]
         return f"{place}.{key.strip(chr(39))}: {tag!r} is not one of {', '.join(choices)}{_nearest(str(tag), choices)}"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    message = problem["msg"].removeprefix("Value error, ")
+    for json_word, yaml_word in YAML_WORDS.items():
+        message = message.replace(json_word, yaml_word)
     if kind == "value_error":
-        return f"{place}: {message}"
+        blamed = [f"-o {override}" for override in overrides if override.partition("=")[0].strip() in message]
+        return f"{', '.join(blamed) or place}: {message}"
     hint = ""
     if kind == "literal_error" and isinstance(given, str):
         hint = _nearest(given, re.findall(r"'([^']*)'", problem["ctx"]["expected"]))

@@ -82,7 +82,9 @@ def test_values_and_defaults(load: Callable[..., Config]) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        pytest.param("    rate: 4", "    rate: 4\n    rates: 4", "data.sampling.rates: unknown key; did you mean rate?"),
+        pytest.param(
+            "    rate: 4", "    rate: 4\n    rates: 4", "data.sampling.rates: unknown key; did you mean rate?"
+        ),
         pytest.param("", "sed: 3", "sed: unknown key; did you mean seed?", id="unknown key at the top"),
         pytest.param(
             "min_size: 72", "min_siz: 72", "train.transforms.0.min_siz: unknown key; did you mean min_size?", id="list"
@@ -115,8 +117,8 @@ def test_values_and_defaults(load: Callable[..., Config]) -> None:
         pytest.param(
             "    - {kind: random_crop}\n",
             "",
-            "train: transforms never crop to data.image_size; add one of random_crop, center_crop, multi_scale_crop, "
-            "random_resized_crop",
+            "train: transforms must end at data.image_size: after any resize, add one of random_crop, center_crop, "
+            "multi_scale_crop, random_resized_crop",
             id="no crop",
         ),
         pytest.param("std: [0.225,", "std: [0,", "data: std [0.0, 0.225, 0.225] must be positive", id="std"),
@@ -190,7 +192,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "tsm_k400.yaml").write_text(RECIPE)
     with pytest.raises(ConfigError, match=r"tsm_k40\.yaml: no such config file; did you mean tsm_k400\.yaml\?"):
         load_config(tmp_path / "tsm_k40.yaml")
-    with pytest.raises(ConfigError, match="no such config file$"):
+    with pytest.raises(ConfigError, match=r"no such config file$"):
         load_config(tmp_path / "nowhere" / "tsm_k400.yaml")
 
 

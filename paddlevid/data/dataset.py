@@ -83,7 +83,7 @@ class Views:
             indices = self.sampling(reader.num_frames, reader.fps, rng=None, num_clips=self.num_clips)
             frames = reader.read(indices.reshape(-1))  # [clips*T, H, W, C]
         frames = ResizeShortSide(self.short_side)(frames, _NO_RANDOMNESS)
-        crops = VIEW_CROPS[self.crop].crop(frames, self.size)  # [S, clips*T, H, W, C]
+        crops = VIEW_CROPS[self.crop](frames, self.size)  # [S, clips*T, H, W, C]
         num_crops, _, height, width, channels = crops.shape
         views = crops.reshape(num_crops, self.num_clips, self.num_frames, height, width, channels)
         return np.ascontiguousarray(views.swapaxes(0, 1)).reshape(-1, self.num_frames, height, width, channels)

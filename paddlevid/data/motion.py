@@ -35,22 +35,23 @@ MOTIONS = {
 SPLITS = ("train", "valid", "test")
 CODECS = {"h264": "libx264", "mpeg4": "mpeg4"}
 
-# No outline looks like itself turned, so that a turn of less than 180 degrees between two frames has one direction.
+# All point along x before they are turned, and none looks like itself turned.
 OUTLINES = {
     "arrow": ((-3, -1), (0, -1), (0, -3), (4, 0), (0, 3), (0, 1), (-3, 1)),
-    "hook": ((-2, -4), (0, -4), (0, 2), (3, 2), (3, 4), (-2, 4)),
-    "flag": ((-2, -4), (3, -4), (3, 0), (-0.5, 0), (-0.5, 4), (-2, 4)),
-    "wedge": ((-3, -3), (4, 0), (-3, 2), (-1, 0)),
-    "stairs": ((-3, -3), (-1, -3), (-1, -1), (1, -1), (1, 1), (3, 1), (3, 3), (-3, 3)),
-    "drop": ((0, -4.5), (1.6, -1), (2, 1), (1.2, 2.5), (0, 3), (-1.2, 2.5), (-2, 1), (-1.6, -1)),
+    "wedge": ((-3, -3), (4, 0), (-3, 3), (-1.5, 0)),
+    "drop": ((4.5, 0), (1, 1.6), (-1, 2), (-2.5, 1.2), (-3, 0), (-2.5, -1.2), (-1, -2), (1, -1.6)),
+    "hammer": ((-4, -1), (1, -1), (1, -3.5), (3, -3.5), (3, 2.5), (1, 2.5), (1, 1), (-4, 1)),
+    "flag": ((-4, -0.5), (0, -0.5), (0, -2), (4, -2), (4, 3), (0, 3), (0, 0.5), (-4, 0.5)),
 }
 
 # Place and radius are fractions of the frame's side; a shape never leaves the frame: PLACE[0] > RADIUS[1].
-PLACE = (0.26, 0.74)
-PLACE_TRAVEL = (0.28, 0.46)
-RADIUS = (0.12, 0.25)
-RADIUS_RATIO = (1.5, 2.0)
-TURN_DEGREES = (100.0, 200.0)
+PLACE = (0.25, 0.75)
+PLACE_TRAVEL = (0.36, 0.47)
+RADIUS = (0.12, 0.24)
+RADIUS_RATIO = (1.6, 1.9)
+# Shapes point more or less upwards; any direction at all would make a turn far harder to learn than the other motions.
+ANGLE_DEGREES = (-170.0, -10.0)
+TURN_DEGREES = (110.0, 150.0)
 # speed over the clip runs from 1 - EASE to 1 + EASE times its mean, or the other way
 EASE = 0.35
 FRAMES_VARY = 0.2
@@ -81,7 +82,7 @@ def render_clip(motion: str, rng: np.random.Generator, num_frames: int = 32, siz
         raise DataError(f"motion {motion!r} is unknown: choose from {', '.join(MOTIONS)}")
     path = _path(motion, rng, num_frames)
     back_colour, shape_colour = _colours(rng)
-    background = back_colour + 0.12 * _noise(rng, size, 4) + 0.06 * _noise(rng, size, 12)  # [H, W, 3]
+    background = back_colour + 0.05 * _noise(rng, size, 4) + 0.04 * _noise(rng, size, 12)  # [H, W, 3]
     sprite = _sprite(rng, shape_colour, side=2 * round(size * RADIUS[1]) + 2)  # [S, S, 4]
     half = sprite.shape[0] / 2
 
@@ -167,11 +168,11 @@ def _path(motion: str, rng: np.random.Generator, num_frames: int) -> np.ndarray:
     progress = elapsed + rng.uniform(-EASE, EASE) * elapsed * (1 - elapsed)  # [T], 0 to 1
     moving, backwards = MOTIONS[motion]
     log_low, log_high = np.log(RADIUS)
-    # coordinate -> lowest start, highest end, travel; an angle may start anywhere
+    # coordinate -> lowest place, highest place, travel
     ranges = {
         "x": (*PLACE, rng.uniform(*PLACE_TRAVEL)),
         "y": (*PLACE, rng.uniform(*PLACE_TRAVEL)),
-        "angle": (0, 4 * np.pi, np.deg2rad(rng.uniform(*TURN_DEGREES))),
+        "angle": (*np.deg2rad(ANGLE_DEGREES), np.deg2rad(rng.uniform(*TURN_DEGREES))),
         "log_radius": (log_low, log_high, np.log(rng.uniform(*RADIUS_RATIO))),
     }
     columns = []
@@ -184,13 +185,12 @@ def _path(motion: str, rng: np.random.Generator, num_frames: int) -> np.ndarray:
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of the background and of the shape, float64 `[3]` in 0 to 1, far enough apart in brightness."""
+    """Colours of the background and of the shape, float64 `[3]` in 0 to 1; the shape is the brighter one."""
     import numpy as np
 
-    back = rng.uniform(0.15, 0.85)
-    step = rng.uniform(0.3, 0.45) * rng.choice([-1, 1])
-    shape = back + step if 0.05 < back + step < 0.95 else back - step
-    tints = rng.uniform(-0.2, 0.2, (2, 3))
+    back = rng.uniform(0.1, 0.3)
+    shape = back + rng.uniform(0.45, 0.6)
+    tints = rng.uniform(-1, 1, (2, 3)) * np.array([[0.1], [0.2]])
     tints -= tints @ np.array([[0.299], [0.587], [0.114]])
     return back + tints[0], shape + tints[1]
 
@@ -211,7 +211,7 @@ def _sprite(rng: np.random.Generator, colour: np.ndarray, side: int) -> np.ndarr
 
     names = list(OUTLINES)
     points = np.array(OUTLINES[names[rng.integers(len(names))]], np.float64)  # [P, 2]
-    points[:, 0] *= rng.choice([-1, 1])
+    points[:, 1] *= rng.choice([-1, 1])
     moments = cv2.moments(points.astype(np.float32).reshape(-1, 1, 2))  # [P, 1, 2]
     points -= np.array([moments["m10"], moments["m01"]]) / moments["m00"]
     points /= np.linalg.norm(points, axis=1).max()

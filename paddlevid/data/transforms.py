@@ -1,9 +1,9 @@
-"""Transforms of clips: uint8 `[T, H, W, C]` and an explicit rng -> uint8 `[T, H, W, C]`, and the crops of a test.
+"""Where pixels go: transforms of the size and place of clips, and the crops of a test.
 
-Each transform draws once a clip and treats all frames alike. Clips have 3 channels (RGB) or 2 (optical flow, x and y,
-128 = no motion); transforms of colour need RGB. Results may be views of their input, which is never written to.
-cv2's "bilinear" takes the four nearest pixels around centres at half pixels (align_corners=False), without
-anti-aliasing, as the peers' pipelines do.
+A transform maps uint8 `[T, H, W, C]` and an explicit rng to uint8 `[T, H, W, C]`. It draws once a clip and treats all
+frames alike. Clips have 3 channels (RGB) or 2 (optical flow, x and y, 128 = no motion). Results may be views of their
+input, which is never written to. cv2's "bilinear" takes the four nearest pixels around centres at half pixels
+(align_corners=False), without anti-aliasing, as the peers' pipelines do.
 """
 
 import math
@@ -14,13 +14,6 @@ from typing import Literal
 import numpy as np
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-_LEVELS = np.arange(256.0)
-_LUMA = np.array([0.299, 0.587, 0.114])
-
-
-# Size and place
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,156 +184,10 @@ class HorizontalFlip:
     prob: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_prob(self.prob)
+        check_prob(self.prob)
 
     def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return _mirror(frames_thwc) if rng.random() < self.prob else frames_thwc
-
-
-# Colour
-
-
-@dataclass(frozen=True, slots=True)
-class ColorJitter:
-    """Change brightness, contrast and saturation by factors from 1 - x to 1 + x, and turn the hue by up to `hue`.
-
-    A full turn of the hue is 1. The four are applied in random order, all of them with probability `prob`. Contrast
-    is taken around the mean grey of the whole clip.
-    """
-
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    prob: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
-            raise ValueError(
-                f"brightness {self.brightness}, contrast {self.contrast} and saturation {self.saturation} must be at"
-                f" least 0, hue {self.hue} from 0 to 0.5"
-            )
-        _check_prob(self.prob)
-
-    def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return frames_thwc
-        strengths = (self.brightness, self.contrast, self.saturation)
-        brightness, contrast, saturation = (rng.uniform(max(0.0, 1 - x), 1 + x) for x in strengths)
-        turn = rng.uniform(-self.hue, self.hue)
-        steps: list[Callable[[np.ndarray], np.ndarray]] = [
-            lambda frames: _brightness(frames, brightness),
-            lambda frames: _contrast(frames, contrast),
-            lambda frames: _saturation(frames, saturation),
-            lambda frames: _hue(frames, turn),
-        ]
-        for step in rng.permutation(len(steps)):
-            frames_thwc = steps[step](frames_thwc)
-        return frames_thwc
-
-
-@dataclass(frozen=True, slots=True)
-class Grayscale:
-    """Take the colour away with probability `prob`; the clip keeps 3 channels."""
-
-    prob: float = 0.2
-
-    def __post_init__(self) -> None:
-        _check_prob(self.prob)
-
-    def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return _saturation(frames_thwc, 0.0) if rng.random() < self.prob else frames_thwc
-
-
-@dataclass(frozen=True, slots=True)
-class GaussianBlur:
-    """Blur each frame with probability `prob`, by a Gaussian of `sigma` pixels, drawn evenly from its two bounds."""
-
-    prob: float = 0.5
-    sigma: tuple[float, float] = (0.1, 2.0)
-
-    def __post_init__(self) -> None:
-        _check_prob(self.prob)
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise ValueError(f"sigma {self.sigma} must be two rising numbers greater than 0")
-
-    def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return frames_thwc
-        import cv2
-
-        sigma = rng.uniform(*self.sigma)
-        return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames_thwc])  # [T, H, W, C]
-
-
-@dataclass(frozen=True, slots=True)
-class Solarize:
-    """Invert the values from `threshold` on with probability `prob`."""
-
-    prob: float = 0.2
-    threshold: int = 128
-
-    def __post_init__(self) -> None:
-        _check_prob(self.prob)
-        if not 0 <= self.threshold <= 256:
-            raise ValueError(f"threshold {self.threshold} must be from 0 to 256")
-
-    def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return _solarize(frames_thwc, self.threshold) if rng.random() < self.prob else frames_thwc
-
-
-@dataclass(frozen=True, slots=True)
-class RandAugment:
-    """Apply `num_ops` operations, drawn with replacement, of strength `magnitude` (0 to 10), to the whole clip.
-
-    Each is left out with probability 1 - op_prob, and its strength varies by a Gaussian of `magnitude_std`: the
-    defaults are the "rand-m9-mstd0.5-inc1" of timm and SlowFast. Pixels from outside the picture are grey.
-    Source: Cubuk et al., RandAugment, 2020.
-    """
-
-    num_ops: int = 2
-    magnitude: float = 9.0
-    magnitude_std: float = 0.5
-    op_prob: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.num_ops < 0 or not 0 <= self.magnitude <= 10 or self.magnitude_std < 0:
-            raise ValueError(
-                f"num_ops {self.num_ops} and magnitude_std {self.magnitude_std} must be at least 0,"
-                f" magnitude {self.magnitude} from 0 to 10"
-            )
-        _check_prob(self.op_prob)
-
-    def __call__(self, frames_thwc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        names = list(RAND_AUGMENT_OPS)
-        for choice in rng.integers(len(names), size=self.num_ops):
-            applied = rng.random() < self.op_prob
-            strength = float(np.clip(rng.normal(self.magnitude, self.magnitude_std), 0, 10)) / 10
-            sign = -1.0 if rng.random() < 0.5 else 1.0
-            if applied:
-                frames_thwc = RAND_AUGMENT_OPS[names[choice]](frames_thwc, strength, sign)
-        return frames_thwc
-
-
-# name -> (frames, strength 0..1, sign -1 or 1) -> frames. Brightness to sharpness go 90 % of the way to nothing, or as
-# far beyond the picture; the other ranges are those of the paper.
-RAND_AUGMENT_OPS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
-    "auto_contrast": lambda frames, strength, sign: _auto_contrast(frames),
-    "equalize": lambda frames, strength, sign: _equalize(frames),
-    "invert": lambda frames, strength, sign: _solarize(frames, 0),
-    "rotate": lambda frames, strength, sign: _affine(frames, degrees=sign * strength * 30),
-    "posterize": lambda frames, strength, sign: _posterize(frames, bits=8 - round(strength * 4)),
-    "solarize": lambda frames, strength, sign: _solarize(frames, 256 - int(strength * 256)),
-    "solarize_add": lambda frames, strength, sign: _solarize_add(frames, int(strength * 110)),
-    "color": lambda frames, strength, sign: _saturation(frames, 1 + sign * strength * 0.9),
-    "contrast": lambda frames, strength, sign: _contrast(frames, 1 + sign * strength * 0.9),
-    "brightness": lambda frames, strength, sign: _brightness(frames, 1 + sign * strength * 0.9),
-    "sharpness": lambda frames, strength, sign: _sharpness(frames, 1 + sign * strength * 0.9),
-    "shear_x": lambda frames, strength, sign: _affine(frames, shear_x=sign * strength * 0.3),
-    "shear_y": lambda frames, strength, sign: _affine(frames, shear_y=sign * strength * 0.3),
-    "translate_x": lambda frames, strength, sign: _affine(frames, shift_x=sign * strength * 0.45),
-    "translate_y": lambda frames, strength, sign: _affine(frames, shift_y=sign * strength * 0.45),
-}
 
 
 # The crops of a test: uint8 [T, H, W, C] -> uint8 [S, T, size, size, C]. Clips smaller than `size` raise ValueError.
@@ -445,127 +292,11 @@ def _cv2_interpolation(interpolation: Interpolation) -> int:
     return flags[interpolation]
 
 
-def _lookup(frames_thwc: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Replace each level by `values[level]`, clipped to 0..255; values are `[256]`, or `[256, C]` for each channel."""
-    import cv2
-
-    table = np.clip(np.rint(values), 0, 255).astype(np.uint8).reshape(1, 256, -1)
-    num_frames, height, width, channels = frames_thwc.shape
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
-    return cv2.LUT(rows, table[:, :, 0] if table.shape[2] == 1 else table).reshape(frames_thwc.shape)
-
-
-def _brightness(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
-    return _lookup(frames_thwc, _LEVELS * factor)
-
-
-def _contrast(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
-    mean_grey = float(_histograms(frames_thwc) @ _LEVELS @ _LUMA) / (frames_thwc.size / 3)
-    return _lookup(frames_thwc, mean_grey + (_LEVELS - mean_grey) * factor)
-
-
-def _saturation(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
-    import cv2
-
-    num_frames, height, width, channels = _rgb_shape(frames_thwc)
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
-    mix = factor * np.eye(3) + (1 - factor) * np.tile(_LUMA, (3, 1))
-    return cv2.transform(rows, mix).reshape(frames_thwc.shape)
-
-
-def _hue(frames_thwc: np.ndarray, turn: float) -> np.ndarray:
-    import cv2
-
-    steps = round(turn * 256)
-    if steps == 0:
-        return frames_thwc
-    num_frames, height, width, channels = _rgb_shape(frames_thwc)
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
-    hsv = cv2.cvtColor(rows, cv2.COLOR_RGB2HSV_FULL)  # hue 0..255 is a full turn, so uint8 wraps around rightly
-    hsv[..., 0] += np.uint8(steps % 256)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL).reshape(frames_thwc.shape)
-
-
-def _solarize(frames_thwc: np.ndarray, threshold: int) -> np.ndarray:
-    return _lookup(frames_thwc, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS))
-
-
-def _solarize_add(frames_thwc: np.ndarray, amount: int) -> np.ndarray:
-    return _lookup(frames_thwc, np.where(_LEVELS < 128, _LEVELS + amount, _LEVELS))
-
-
-def _posterize(frames_thwc: np.ndarray, bits: int) -> np.ndarray:
-    return _lookup(frames_thwc, _LEVELS - _LEVELS % 2 ** (8 - bits))
-
-
-def _histograms(frames_thwc: np.ndarray) -> np.ndarray:
-    """Counts `[C, 256]` of the levels in the whole clip."""
-    channels = _rgb_shape(frames_thwc)[-1]
-    return np.stack([np.bincount(frames_thwc[..., c].ravel(), minlength=256) for c in range(channels)])
-
-
-def _auto_contrast(frames_thwc: np.ndarray) -> np.ndarray:
-    tables = []
-    for counts in _histograms(frames_thwc):
-        levels = np.flatnonzero(counts)
-        low, high = levels[0], levels[-1]
-        tables.append((_LEVELS - low) * 255 / (high - low) if high > low else _LEVELS)
-    return _lookup(frames_thwc, np.stack(tables, axis=-1))
-
-
-def _equalize(frames_thwc: np.ndarray) -> np.ndarray:
-    """Spread the levels so that each is as frequent as the others; as PIL's `ImageOps.equalize`."""
-    tables = []
-    for counts in _histograms(frames_thwc):
-        step = (counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
-        below = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        tables.append((below + step // 2) // step if step > 0 else _LEVELS)
-    return _lookup(frames_thwc, np.stack(tables, axis=-1))
-
-
-def _sharpness(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
-    import cv2
-
-    smooth = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
-    kernel = (1 - factor) * smooth
-    kernel[1, 1] += factor
-    return np.stack([cv2.filter2D(frame, -1, kernel) for frame in frames_thwc])  # [T, H, W, C]
-
-
-def _affine(
-    frames_thwc: np.ndarray,
-    *,
-    degrees: float = 0.0,
-    shear_x: float = 0.0,
-    shear_y: float = 0.0,
-    shift_x: float = 0.0,
-    shift_y: float = 0.0,
-) -> np.ndarray:
-    """Turn and shear around the centre, and shift by a share of the width and the height."""
-    import cv2
-
-    _, height, width, channels = frames_thwc.shape
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    linear = np.array([[cos, -sin + shear_x], [sin + shear_y, cos]])
-    center = np.array([(width - 1) / 2, (height - 1) / 2])
-    offset = center - linear @ center + np.array([shift_x * width, shift_y * height])
-    matrix = np.column_stack([linear, offset])  # [2, 3]
-    fill = (128,) * channels
-    return np.stack([cv2.warpAffine(frame, matrix, (width, height), borderValue=fill) for frame in frames_thwc])
-
-
-def _rgb_shape(frames_thwc: np.ndarray) -> tuple[int, int, int, int]:
-    num_frames, height, width, channels = frames_thwc.shape
-    if channels != 3:
-        raise ValueError(f"transforms of colour need the 3 channels of RGB, these frames have {channels}")
-    return num_frames, height, width, channels
-
-
 def _check_size(name: str, size: int) -> None:
     if size < 1:
         raise ValueError(f"{name} {size} must be at least 1")
 
 
-def _check_prob(prob: float) -> None:
+def check_prob(prob: float) -> None:
     if not 0 <= prob <= 1:
         raise ValueError(f"prob {prob} must be from 0 to 1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paddlevid.data.annotations import Record, read_list
 from paddlevid.errors import DataError
-from paddlevid.schema import DataConfig
+from paddlevid.schema.data import DataConfig
 
 VIDEO_SUFFIXES = {
     ".mp4",

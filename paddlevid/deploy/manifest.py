@@ -7,7 +7,9 @@ from pathlib import Path
 from paddlevid.config import dump_section, load_section
 from paddlevid.data.dataset import read_class_names
 from paddlevid.errors import ConfigError
-from paddlevid.schema import Config, DataConfig, Section, ViewsConfig
+from paddlevid.schema import Config, ViewsConfig
+from paddlevid.schema.data import DataConfig
+from paddlevid.schema.types import Section
 
 MANIFEST_FILE = "inference.yml"
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from paddlevid.errors import ConfigError
+from paddlevid.runtime import tune_cpu
 
 
 class Runtime(Protocol):
@@ -53,6 +54,7 @@ class PaddleRuntime:
         else:
             if use_tensorrt:
                 raise ConfigError("--use_tensorrt needs --use_gpu=True")
+            tune_cpu()
             config.disable_gpu()
             config.enable_mkldnn()
             config.set_cpu_math_library_num_threads(num_threads or os.cpu_count() or 1)

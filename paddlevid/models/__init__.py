@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paddle import nn
 
-from ..errors import ConfigError
-from .normalize import Normalize, RawFrameClassifier
-from .timesformer import TimeSformer
-from .tsm import TSM
-from .tsn import TSN
+from paddlevid.errors import ConfigError
+from paddlevid.models.normalize import Normalize, RawFrameClassifier
+from paddlevid.models.timesformer import TimeSformer
+from paddlevid.models.tsm import TSM
+from paddlevid.models.tsn import TSN
 
 __all__ = ["MODELS", "TSM", "TSN", "Normalize", "RawFrameClassifier", "TimeSformer", "create_model"]
 

@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant, TruncatedNormal
 
-from ..errors import ConfigError
+from paddlevid.errors import ConfigError
 
 AttentionName = Literal["divided_space_time", "joint_space_time", "space_only"]
 

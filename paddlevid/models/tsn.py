@@ -6,8 +6,8 @@ import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
 
-from ..errors import ConfigError
-from .backbones import FEATURE_DIMS, BackboneName, build_backbone, frame_features
+from paddlevid.errors import ConfigError
+from paddlevid.models.backbones import FEATURE_DIMS, BackboneName, build_backbone, frame_features
 
 
 class TSN(nn.Layer):

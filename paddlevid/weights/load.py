@@ -14,8 +14,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from ..errors import WeightsError
-from .read import read_state
+from paddlevid.errors import WeightsError
+from paddlevid.weights.read import read_state
 
 State = dict[str, np.ndarray]
 
@@ -90,10 +90,10 @@ def load_weights(
 
     resized = {}
     for name, resize in (("pos_embed", resize_pos_embed), ("time_embed", resize_time_embed)):
-        if name in values and name in own and list(values[name].shape) != own[name].shape:
+        if name in values and name in own and list(values[name].shape) != list(own[name].shape):
             fitted = resize(values[name], own[name].shape)
             if fitted is not None:
-                resized[name] = f"{list(values[name].shape)} -> {own[name].shape}"
+                resized[name] = f"{list(values[name].shape)} -> {list(own[name].shape)}"
                 values[name] = fitted
 
     _check_fit(values, own, may_be_new, f"{where} ({kind.name}) does not fit this {type(model).__name__}")
@@ -191,7 +191,7 @@ def _check_skip(skip: Sequence[str], own: Mapping[str, paddle.Tensor], where: st
 def _other_class_count(values: State, own: Mapping[str, paddle.Tensor]) -> list[str]:
     """The head's names, where only the number of classes differs."""
     names: list[str] = [name for name in ("head.weight", "head.bias") if name in values and name in own]
-    same_input = all(list(values[name].shape[:-1]) == own[name].shape[:-1] for name in names)
+    same_input = all(list(values[name].shape[:-1]) == list(own[name].shape[:-1]) for name in names)
     differ: list[str] = [name for name in names if values[name].ndim and values[name].shape[-1] != own[name].shape[-1]]
     return differ if same_input else []
 
@@ -200,9 +200,9 @@ def _check_fit(values: State, own: Mapping[str, paddle.Tensor], may_be_new: Iter
     homeless = [name for name in values if name not in own]
     missing = [name for name in own if name not in values and name not in set(may_be_new)]
     differing = [
-        f"{name} {list(values[name].shape)}, the model's {own[name].shape}"
+        f"{name} {list(values[name].shape)}, the model's {list(own[name].shape)}"
         for name in own
-        if name in values and list(values[name].shape) != own[name].shape
+        if name in values and list(values[name].shape) != list(own[name].shape)
     ]
     not_numbers = [f"{name} of {value.dtype}" for name, value in values.items() if value.dtype.kind not in "fiu"]
     parts = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import WeightsError
+from paddlevid.errors import WeightsError
 
 # paddle.save puts these beside the tensors: a table of internal names, and how big tensors were cut (protocols 2, 3)
 _NAME_TABLE = "StructuredToParameterName@@"
@@ -39,6 +39,7 @@ _ADMITTED = {
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # as protocol 2 calls it
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which weights do not need")
         if module.startswith("numpy.core"):

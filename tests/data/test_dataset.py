@@ -85,7 +85,7 @@ def test_frame_folders_give_the_pictures(tiny_recipe, tmp_path):
 def test_class_names():
     assert read_class_names("kinetics400", 400)[5] == "archery"
     assert read_class_names(None, 3) == ["0", "1", "2"]
-    with pytest.raises(DataError, match="400 names for data.num_classes 2"):
+    with pytest.raises(DataError, match=r"400 names for data\.num_classes 2"):
         read_class_names("kinetics400", 2)
     with pytest.raises(DataError, match="no_such_list"):
         read_class_names("no_such_list", 2)

@@ -62,7 +62,9 @@ def test_the_folder_predicts_like_the_model(exported, shared_videos, name, clip)
     predictions = predict(video, top_k=5)
     assert [p.label for p in predictions] == np.argsort(-logits)[:5].tolist()
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    assert [p.score for p in predictions] == pytest.approx(np.sort(probabilities)[::-1][:5].tolist(), rel=1e-3, abs=1e-6)
+    assert [p.score for p in predictions] == pytest.approx(
+        np.sort(probabilities)[::-1][:5].tolist(), rel=1e-3, abs=1e-6
+    )
     assert predictions[0].name == predict.manifest.class_names[predictions[0].label]
 
 
@@ -137,7 +139,9 @@ def test_predict_prints_the_three_lines_and_writes_files(exported, run_predict, 
 
     table, tree = tmp_path / "out.csv", tmp_path / "out.json"
     for output in (table, tree):
-        code, out, _ = run_predict("-i", motion_set / "test.txt", "--model_file", folder / "Net.json", "--output", output)
+        code, out, _ = run_predict(
+            "-i", motion_set / "test.txt", "--model_file", folder / "Net.json", "--output", output
+        )
         # relative paths of the list are taken from the recipe's data.root, which inference.yml holds
         assert code == 0
         assert out.count("Current video file:") == 7

@@ -31,7 +31,8 @@ def test_options_reach_the_constructor():
         ("tsn", {"num_classes": 2, "backbone": "resnet5"}, ["resnet5", "'resnet50'"]),
         ("tsn", {"num_classes": 2, "modality": "flow"}, ["flow", "not available yet"]),
         ("tsn", {"num_classes": 2, "snippet_length": 5}, ["snippet_length", "5"]),
-        ("tsm", {"num_classes": 2, "shift_div": 1}, ["shift_div", "1"]),
+        ("tsm", {"num_classes": 2, "shift_div": 2}, ["shift_div", "2"]),
+        ("tsm", {"num_classes": 2, "num_segments": 1}, ["num_segments", "1"]),
         ("tsm", {"num_classes": 2, "backbone": "mobilenet_v2", "shift_place": "block"}, ["shift_place", "blockres"]),
     ],
 )

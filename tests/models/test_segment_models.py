@@ -25,10 +25,11 @@ def test_shift_moves_an_impulse_as_the_authors_do():
 
 
 def test_shift_loses_what_leaves_the_clip():
-    x = paddle.arange(1, 13, dtype="float32").reshape([6, 2, 1, 1])  # two clips of three frames, two channels
-    shifted = temporal_shift(x, num_segments=3, shift_div=2).numpy().reshape(2, 3, 2)
-    assert shifted[:, :, 0].tolist() == [[3, 5, 0], [9, 11, 0]]
-    assert shifted[:, :, 1].tolist() == [[0, 2, 4], [0, 8, 10]]
+    x = paddle.arange(1, 19, dtype="float32").reshape([6, 3, 1, 1])  # two clips of three frames, three channels
+    shifted = temporal_shift(x, num_segments=3, shift_div=3).numpy().reshape(2, 3, 3)
+    assert shifted[:, :, 0].tolist() == [[4, 7, 0], [13, 16, 0]]
+    assert shifted[:, :, 1].tolist() == [[0, 2, 5], [0, 11, 14]]
+    assert shifted[:, :, 2].tolist() == [[3, 6, 9], [12, 15, 18]]
 
 
 @pytest.mark.parametrize(

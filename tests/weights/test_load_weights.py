@@ -44,25 +44,35 @@ def test_a_head_for_other_classes_stays_new():
     report = load_weights(model, arrays(source))
     assert_same(arrays(model), arrays(source) | {name: before[name] for name in ("head.weight", "head.bias")})
     assert report.new == ("head.weight", "head.bias")
-    assert report.dropped == {name: "for 7 classes, the model has 3" for name in report.new}
+    assert report.dropped == dict.fromkeys(report.new, "for 7 classes, the model has 3")
+
+
+def cubic(distance, a=-0.75):
+    """The weight of a neighbour in bicubic interpolation (Keys, 1981)."""
+    d = abs(distance)
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
 
 
 def test_embeddings_are_resized():
     source, model = timesformer(), timesformer(num_frames=8, image_size=64)
     state = arrays(source)
-    # A slope stays a slope under linear and bicubic interpolation, away from the borders
-    rows, columns = np.meshgrid(np.arange(4.0), np.arange(4.0), indexing="ij")
-    state["pos_embed"][0, 1:] = (10 * rows + columns).reshape(16, 1)
-    state["time_embed"][0] = np.arange(4.0)[:, None]
     report = load_weights(model, state)
     assert report.resized == {"pos_embed": "[1, 17, 8] -> [1, 65, 8]", "time_embed": "[1, 4, 8] -> [1, 8, 8]"}
     loaded = arrays(model)
+    # From four points to eight: point i lies at (i + 0.5) / 2 - 0.5 of the old ones; borders repeat
+    linear, bicubic = np.zeros((8, 4)), np.zeros((8, 4))
+    for i in range(8):
+        place = (i + 0.5) / 2 - 0.5
+        for j in range(-3, 7):
+            linear[i, min(max(j, 0), 3)] += max(0.0, 1 - abs(place - j))
+            bicubic[i, min(max(j, 0), 3)] += cubic(place - j)
+    np.testing.assert_allclose(loaded["time_embed"][0], linear @ state["time_embed"][0], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(loaded["pos_embed"][:, 0], state["pos_embed"][:, 0])
-    # Twice as many points: point i lies at (i + 0.5) / 2 - 0.5 of the old ones
-    middle = (np.arange(8) + 0.5) / 2 - 0.5
-    np.testing.assert_allclose(loaded["time_embed"][0, 1:7, 0], middle[1:7], rtol=1e-5)
-    grid = loaded["pos_embed"][0, 1:, 0].reshape(8, 8)
-    np.testing.assert_allclose(grid[3:5, 3:5], (10 * middle[:, None] + middle)[3:5, 3:5], rtol=1e-5)
+    old_grid = state["pos_embed"][0, 1:].reshape(4, 4, D)
+    new_grid = np.einsum("ij,kl,jld->ikd", bicubic, bicubic, old_grid)
+    np.testing.assert_allclose(loaded["pos_embed"][0, 1:].reshape(8, 8, D), new_grid, rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_transformer_starts_a_divided_one():

@@ -8,21 +8,27 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-PerChannel = tuple[float, float, float]
+from paddlevid.schema.data import (
+    CROPS_TO_SIZE,
+    RESIZES,
+    CenterCropConfig,
+    DataConfig,
+    LinspaceSamplingConfig,
+    TransformConfig,
+)
+from paddlevid.schema.types import (
+    DropRate,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
+
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
-
-
-class Section(BaseModel):
-    """A part of the file: unknown keys are errors, and values never change after checking."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # ---- model ----------------------------------------------------------------------------------------------------------
@@ -36,9 +42,9 @@ class TimeSformerConfig(Section):
     depth: PositiveInt = 12
     num_heads: PositiveInt = 12
     mlp_ratio: PositiveFloat = 4.0
-    drop_rate: Probability = 0.0
-    attn_drop_rate: Probability = 0.0
-    drop_path_rate: Probability = 0.1
+    drop_rate: DropRate = 0.0
+    attn_drop_rate: DropRate = 0.0
+    drop_path_rate: DropRate = 0.1
     pos_embed_std: NonNegativeFloat = 0.02
     time_embed_std: NonNegativeFloat = 0.0
 
@@ -53,164 +59,24 @@ class TSNConfig(Section):
     name: Literal["tsn"]
     backbone: Backbone = "resnet50"
     consensus: Literal["avg", "identity"] = "avg"
-    dropout: Probability = 0.4
+    dropout: DropRate = 0.4
 
 
 class TSMConfig(Section):
     name: Literal["tsm"]
     backbone: Backbone = "resnet50"
-    shift_div: PositiveInt = 8
+    shift_div: Annotated[int, Field(ge=3, le=24)] = 8
     shift_place: Literal["blockres", "block"] = "blockres"
-    dropout: Probability = 0.5
-
-
-ModelConfig = Annotated[TimeSformerConfig | TSNConfig | TSMConfig, Field(discriminator="name")]
-
-
-# ---- data -----------------------------------------------------------------------------------------------------------
-
-
-class SegmentSamplingConfig(Section):
-    kind: Literal["segment"]
-
-
-class DenseSamplingConfig(Section):
-    kind: Literal["dense"]
-    window: PositiveInt = 64
-
-
-class ClipSamplingConfig(Section):
-    kind: Literal["clip"]
-    rate: PositiveInt
-    target_fps: PositiveFloat = 30.0
-
-
-class LinspaceSamplingConfig(Section):
-    kind: Literal["linspace"]
-
-
-SamplingConfig = Annotated[
-    SegmentSamplingConfig | DenseSamplingConfig | ClipSamplingConfig | LinspaceSamplingConfig,
-    Field(discriminator="kind"),
-]
-
-
-class DataConfig(Section):
-    num_classes: Annotated[int, Field(ge=2)]
-    num_frames: PositiveInt
-    image_size: PositiveInt
-    mean: PerChannel
-    std: PerChannel
-    sampling: SamplingConfig
-    format: Literal["video", "frames"] = "video"
-    decoder: Literal["auto", "decord", "pyav"] = "auto"
-    frame_template: str = "img_{:05d}.jpg"
-    frame_start_index: NonNegativeInt = 1
-    root: str = ""
-    class_names: str | None = None
+    dropout: DropRate = 0.5
 
     @model_validator(mode="after")
-    def _consistent(self) -> DataConfig:
-        if min(self.std) <= 0:
-            raise ValueError(f"std {list(self.std)} must be positive")
-        if isinstance(self.sampling, DenseSamplingConfig) and self.sampling.window < self.num_frames:
-            raise ValueError(f"sampling.window {self.sampling.window} is shorter than num_frames {self.num_frames}")
+    def _place_exists(self) -> TSMConfig:
+        if self.backbone == "mobilenet_v2" and self.shift_place == "block":
+            raise ValueError("mobilenet_v2 has shift_place blockres only")
         return self
 
 
-# ---- transforms: the fields are the constructor arguments of paddlevid.data.transforms, less `size` ------------------
-
-
-class ResizeShortSideConfig(Section):
-    kind: Literal["resize_short_side"]
-    short_side: PositiveInt
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-
-
-class ShortSideJitterConfig(Section):
-    kind: Literal["short_side_jitter"]
-    min_size: PositiveInt = 256
-    max_size: PositiveInt = 320
-    inverse: bool = False
-
-
-class RandomCropConfig(Section):
-    kind: Literal["random_crop"]
-
-
-class CenterCropConfig(Section):
-    kind: Literal["center_crop"]
-
-
-class MultiScaleCropConfig(Section):
-    kind: Literal["multi_scale_crop"]
-    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.875, 0.75, 0.66)
-    max_distort: NonNegativeInt = 1
-    fix_crop: bool = True
-    more_fix_crop: bool = True
-
-
-class RandomResizedCropConfig(Section):
-    kind: Literal["random_resized_crop"]
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
-    ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 4 / 3)
-
-
-class HorizontalFlipConfig(Section):
-    kind: Literal["horizontal_flip"]
-    prob: Probability = 0.5
-
-
-class ColorJitterConfig(Section):
-    kind: Literal["color_jitter"]
-    brightness: NonNegativeFloat = 0.4
-    contrast: NonNegativeFloat = 0.4
-    saturation: NonNegativeFloat = 0.4
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    prob: Probability = 1.0
-
-
-class GrayscaleConfig(Section):
-    kind: Literal["grayscale"]
-    prob: Probability = 0.2
-
-
-class GaussianBlurConfig(Section):
-    kind: Literal["gaussian_blur"]
-    prob: Probability = 0.5
-    sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
-
-
-class SolarizeConfig(Section):
-    kind: Literal["solarize"]
-    prob: Probability = 0.2
-    threshold: Annotated[int, Field(ge=0, le=256)] = 128
-
-
-class RandAugmentConfig(Section):
-    kind: Literal["rand_augment"]
-    num_ops: NonNegativeInt = 2
-    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
-    magnitude_std: NonNegativeFloat = 0.5
-    op_prob: Probability = 0.5
-
-
-TransformConfig = Annotated[
-    ResizeShortSideConfig
-    | ShortSideJitterConfig
-    | RandomCropConfig
-    | CenterCropConfig
-    | MultiScaleCropConfig
-    | RandomResizedCropConfig
-    | HorizontalFlipConfig
-    | ColorJitterConfig
-    | GrayscaleConfig
-    | GaussianBlurConfig
-    | SolarizeConfig
-    | RandAugmentConfig,
-    Field(discriminator="kind"),
-]
-CROPS_TO_SIZE = (RandomCropConfig, CenterCropConfig, MultiScaleCropConfig, RandomResizedCropConfig)
+ModelConfig = Annotated[TimeSformerConfig | TSNConfig | TSMConfig, Field(discriminator="name")]
 
 
 # ---- training and testing -------------------------------------------------------------------------------------------
@@ -238,11 +104,14 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _ends_at_image_size(self) -> TrainConfig:
-        if not any(isinstance(transform, CROPS_TO_SIZE) for transform in self.transforms):
+        sizing = [transform for transform in self.transforms if isinstance(transform, CROPS_TO_SIZE + RESIZES)]
+        if not sizing or not isinstance(sizing[-1], CROPS_TO_SIZE):
             raise ValueError(
-                "transforms never crop to data.image_size; add one of random_crop, center_crop, multi_scale_crop, "
-                "random_resized_crop"
+                "transforms must end at data.image_size: after any resize, add one of random_crop, center_crop, "
+                "multi_scale_crop, random_resized_crop"
             )
+        if isinstance(sizing[-1], CenterCropConfig) and len(sizing) == 1:
+            raise ValueError("transforms: center_crop needs a resize before it, or small videos do not fill it")
         return self
 
 
@@ -312,6 +181,12 @@ class StepScheduleConfig(Section):
     warmup_epochs: NonNegativeFloat = 0.0
     warmup_start_factor: Probability = 0.0
 
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> StepScheduleConfig:
+        if list(self.milestone_epochs) != sorted(set(self.milestone_epochs)):
+            raise ValueError(f"milestone_epochs {list(self.milestone_epochs)} must rise")
+        return self
+
 
 class CosineScheduleConfig(Section):
     kind: Literal["cosine"]
@@ -352,6 +227,12 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size {data.image_size} is not a multiple of model.patch_size {model.patch_size}"
             )
+        if self.schedule.warmup_epochs >= self.train.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} must be below train.epochs {self.train.epochs}"
+            )
+        if isinstance(self.schedule, CosineScheduleConfig) and self.schedule.min_lr > self.optimizer.lr:
+            raise ValueError(f"schedule.min_lr {self.schedule.min_lr:g} is above optimizer.lr {self.optimizer.lr:g}")
         for name in ("valid", "test"):
             split = getattr(self, name)
             if split is None:
@@ -360,6 +241,8 @@ class Config(Section):
                 raise ValueError(
                     f"{name}.short_side {split.short_side} is smaller than data.image_size {data.image_size}"
                 )
+            if split.num_clips > 1 and isinstance(data.sampling, LinspaceSamplingConfig):
+                raise ValueError(f"{name}.num_clips {split.num_clips}: linspace sampling has one clip a video")
             if split.num_frames is not None and not isinstance(model, TSNConfig):
                 raise ValueError(f"{name}.num_frames differs from data.num_frames only for tsn, not for {model.name}")
         return self

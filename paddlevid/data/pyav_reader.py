@@ -1,0 +1,188 @@
+"""Frames by index through PyAV, and what the packets of a file tell about its frames."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paddlevid.data.clip import Clip, distinct
+from paddlevid.errors import DataError
+
+
+class PacketIndex(NamedTuple):
+    """The times at which the frames and the key frames are shown, in the units of the file, rising."""
+
+    times: list[int]
+    keyframes: list[int]
+    can_seek_by_number: bool  # each key frame has as many frames before it in the file as before it in time
+
+    def keyframe_before(self, time: int) -> int:
+        return max(0, bisect_right(self.keyframes, time) - 1)
+
+
+class PyavReader:
+    """Reads by the times of the packets: seeks to key frames, and skips unwanted frames that no other one needs.
+
+    Frames are counted by decoding where packets do not tell. When the quick way does not find a frame, the video is
+    decoded from the beginning, one frame after the other: seeking never changes what is read, only how fast.
+    """
+
+    def __init__(self, path: str, num_threads: int) -> None:
+        self._path = path
+        self._num_threads = num_threads
+        with open_container(path, "pyav") as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+            self._index = index_packets(container, stream)
+        self.num_frames = _count_frames(path) if self._index is None else len(self._index.times)
+        if self.num_frames == 0 or not rate:
+            raise DataError(f"{path}: pyav finds no frames in this video")
+        self.fps = float(rate)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        wanted, positions = distinct(indices, self.num_frames)
+        clip = Clip(self._path, positions)
+        if self._index is None or not self._read_quickly(wanted, self._index, clip):
+            self._read_in_order(wanted, clip)
+        return clip.frames()
+
+    def _read_quickly(self, wanted: np.ndarray, index: PacketIndex, clip: Clip) -> bool:
+        """Put the wanted frames into the clip; False if not all of them were found."""
+        import av
+
+        waiting = {index.times[frame]: rank for rank, frame in enumerate(wanted)}  # by rising time
+        decoded = -1  # the last key frame given to the decoder
+        with open_container(self._path, "pyav") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = self._num_threads
+            stream.codec_context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+            try:
+                while waiting:
+                    start = index.keyframe_before(next(iter(waiting)))
+                    if start <= decoded:
+                        return False
+                    if start > 0:
+                        container.seek(index.keyframes[start], stream=stream)
+                    decoded = _decode_from(start, container.demux(stream), index, waiting, clip)
+            except av.error.FFmpegError:
+                return False
+        return True
+
+    def _read_in_order(self, wanted: np.ndarray, clip: Clip) -> None:
+        import av
+
+        waiting = {int(frame): rank for rank, frame in enumerate(wanted)}
+        numbers = None if self._index is None else {time: number for number, time in enumerate(self._index.times)}
+        reason = "the video ends before it"
+        try:
+            for count, frame in enumerate(decode_in_order(self._path)):
+                number = count if numbers is None else numbers.get(frame.pts)
+                if number in waiting and not frame.is_corrupt:
+                    clip.put(waiting.pop(number), _to_rgb(frame))
+                if not waiting:
+                    return
+        except av.error.FFmpegError as error:
+            reason = error.strerror
+        raise DataError(
+            f"{self._path}: pyav cannot decode frame {min(waiting)} of {self.num_frames} (counted from 0; damaged or"
+            f" cut off?): {reason}"
+        )
+
+    def __enter__(self) -> "PyavReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _decode_from(start: int, packets: Iterable[Any], index: PacketIndex, waiting: dict[int, int], clip: Clip) -> int:
+    """Decode until the next waiting frame lies behind a key frame still to come; return the last key frame decoded.
+
+    Frames that are found go from `waiting` into the clip. None is taken before key frame `start` was seen: the file may
+    not have been wound to where it was asked to.
+    """
+    numbers = {time: number for number, time in enumerate(index.keyframes)}
+    decoded = -1
+    for packet in packets:
+        number = numbers.get(packet.pts, -1)
+        if decoded >= 0 or number == start:
+            decoded = max(decoded, number)
+        packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
+        for frame in packet.decode():
+            if decoded >= 0 and frame.pts in waiting and not frame.is_corrupt:
+                clip.put(waiting.pop(frame.pts), _to_rgb(frame))
+        if not waiting or (decoded >= 0 and index.keyframe_before(next(iter(waiting))) > decoded):
+            break
+    return max(decoded, start)
+
+
+def index_packets(container: Any, stream: Any) -> PacketIndex | None:
+    """None where packets do not tell when frames are shown, or where some never are (VP8)."""
+    import av
+
+    times: list[Any] = []
+    keyframes = []
+    discarded = False
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            if packet.is_keyframe and packet.pts is not None:
+                keyframes.append((packet.pts, len(times)))
+            if packet.is_discard:
+                discarded = True
+            else:
+                times.append(packet.pts)
+    except av.error.FFmpegError:
+        pass  # the file is cut off: what came before counts
+    if None in times or len(set(times)) < len(times) or not keyframes or stream.codec_context.name == "vp8":
+        return None
+    if stream.codec_context.has_b_frames and times == sorted(times):
+        return None  # AVI counts packets: B frames are shown in another order than that of their times
+    # Frames shown before the first key frame need frames from before the file was cut; no decoder shows them.
+    shown = sorted(time for time in times if time >= keyframes[0][0])
+    in_place = all(bisect_left(shown, time) == place for time, place in keyframes)
+    by_number = in_place and not discarded and len(shown) == len(times)
+    return PacketIndex(shown, sorted(time for time, _ in keyframes), can_seek_by_number=by_number)
+
+
+def _count_frames(path: str) -> int:
+    import av
+
+    count = 0
+    try:
+        for _ in decode_in_order(path):
+            count += 1
+    except av.error.FFmpegError:
+        pass  # the file is damaged: what came before counts
+    return count
+
+
+def decode_in_order(path: str) -> Iterator[Any]:
+    with open_container(path, "pyav") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            yield from packet.decode()
+
+
+def open_container(path: str, decoder: str) -> Any:
+    import av
+
+    try:
+        container = av.open(path)
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path}: {decoder} cannot open this video: {error.strerror}") from None
+    if container.streams.video:
+        return container
+    kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+    container.close()
+    raise DataError(f"{path}: {decoder} cannot open this video: it holds no pictures, only {', '.join(kinds)}")
+
+
+def _to_rgb(frame: Any) -> np.ndarray:
+    frame_hwc = frame.to_ndarray(format="rgb24")
+    # Telephones write how far the picture is to be turned, counterclockwise; PyAV before 14 does not tell.
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.rot90(frame_hwc, quarter_turns) if quarter_turns else frame_hwc

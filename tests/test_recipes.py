@@ -1,0 +1,315 @@
+"""The recipes of configs/, and the schema against the classes that it configures."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+
+from paddlevid import build, schema
+from paddlevid.config import load_config
+from paddlevid.data.dataset import read_class_names
+from paddlevid.schema import Config
+from paddlevid.schema.types import Section
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+PUBLISHED = [path for path in RECIPES if path.stem != "quickstart"]
+REQUIRED = object()
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def load(name: str) -> Config:
+    return load_config(ROOT / "configs" / f"{name}.yaml")
+
+
+# ---- schema and classes ---------------------------------------------------------------------------------------------
+
+
+def sections_of(union: Any) -> list[type[Section]]:
+    """The members of `Annotated[A | B | ..., Field(discriminator=...)]`."""
+    return list(get_args(get_args(union)[0]))
+
+
+def tag_of(section: type[Section]) -> str:
+    field = section.model_fields.get("kind") or section.model_fields["name"]
+    return get_args(field.annotation)[0]
+
+
+def options_of(section: type[Section]) -> dict[str, object]:
+    """Each key of a section that a constructor takes, and its default."""
+    fields = section.model_fields.items()
+    return {
+        name: REQUIRED if field.is_required() else field.default
+        for name, field in fields
+        if name not in ("kind", "name")
+    }
+
+
+def parameters_of(constructor: type, *leave_out: str) -> dict[str, object]:
+    """Each parameter of a constructor, and its default."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return {p.name: REQUIRED if p.default is p.empty else p.default for p in parameters if p.name not in leave_out}
+
+
+CROPS_TO_SIZE = {tag_of(section) for section in schema.data.CROPS_TO_SIZE}
+
+
+@pytest.mark.parametrize("section", sections_of(schema.data.TransformConfig), ids=tag_of)
+def test_transform_sections_are_their_constructors(section: type[Section]) -> None:
+    size = ["size"] if tag_of(section) in CROPS_TO_SIZE else []
+    assert options_of(section) == parameters_of(build.TRANSFORMS[tag_of(section)], *size)
+
+
+@pytest.mark.parametrize("section", sections_of(schema.data.SamplingConfig), ids=tag_of)
+def test_sampling_sections_are_their_constructors(section: type[Section]) -> None:
+    assert options_of(section) == parameters_of(build.SAMPLINGS[tag_of(section)], "num_frames")
+
+
+def test_every_class_has_a_section() -> None:
+    assert {tag_of(section) for section in sections_of(schema.data.TransformConfig)} == set(build.TRANSFORMS)
+    assert {tag_of(section) for section in sections_of(schema.data.SamplingConfig)} == set(build.SAMPLINGS)
+    takes_size = {name for name, cls in build.TRANSFORMS.items() if "size" in parameters_of(cls)}
+    assert takes_size == set(CROPS_TO_SIZE)
+
+
+# What `data` gives, and what has one value only as long as the clips are RGB.
+FROM_DATA = {"num_classes", "num_frames", "num_segments", "image_size"}
+NOT_IN_RECIPES = {
+    "timesformer": {"in_channels", "temporal_fc_zero"},
+    "tsn": {"modality", "snippet_length"},
+    "tsm": {"modality", "snippet_length"},
+}
+
+
+@pytest.mark.parametrize("section", sections_of(schema.ModelConfig), ids=tag_of)
+def test_model_sections_are_their_constructors(section: type[Section]) -> None:
+    from paddlevid.models import MODELS
+
+    name = tag_of(section)
+    assert options_of(section) == parameters_of(MODELS[name], *FROM_DATA, *NOT_IN_RECIPES[name])
+    hints = get_type_hints(MODELS[name].__init__)
+    for option, field in section.model_fields.items():
+        if option != "name" and get_origin(field.annotation) is Literal:
+            assert set(get_args(field.annotation)) == set(get_args(hints[option])), option
+
+
+def test_every_model_has_a_section() -> None:
+    from paddlevid.models import MODELS
+
+    assert {tag_of(section) for section in sections_of(schema.ModelConfig)} == set(MODELS)
+
+
+# ---- recipes --------------------------------------------------------------------------------------------------------
+
+
+def header_of(path: Path) -> dict[str, str]:
+    """`# Train:   text`, gone on with in the lines below it -> {"Train": text}."""
+    fields: dict[str, str] = {}
+    key = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        label = re.match(r"# ([A-Z][\w-]*):", line)
+        if label:
+            key = label[1]
+        text = line[label.end() :] if label else line.removeprefix("#")
+        if key:
+            fields[key] = f"{fields.get(key, '')} {text.strip()}".strip()
+    return fields
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=name_of)
+def test_header_tells_where_the_recipe_is_from(path: Path) -> None:
+    header = header_of(path)
+    assert list(header) == ["Paper", "Train", "Start", "Test", "Top-1", "Source", "Lists", "Differs"]
+    assert re.search(r"\d{4}, arXiv:\d{4}\.\d{5}", header["Paper"])
+    assert re.match(r"(\d\d\.\d+\D|none is published)", header["Top-1"])
+    assert "we have not trained" in header["Top-1"]
+    assert re.match(r"https://|what configs/\w+\.yaml trained", header["Start"])
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=name_of)
+@pytest.mark.parametrize("field", ["Train", "Test"])
+def test_commands_of_the_header_run_this_recipe(path: Path, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import main
+
+    command = header_of(path)[field].replace(" \\ ", " ")
+    monkeypatch.setattr(sys, "argv", shlex.split(command.partition("main.py")[2], comments=False))
+    sys.argv.insert(0, "main.py")
+    args = main.parse_arguments()
+    assert args.config == f"configs/{path.name}"
+    assert (args.test, args.validate) == (field == "Test", field == "Train")
+    assert args.weights.startswith(("weights/", "output/"))
+    assert load_config(path, main.overrides_of(args)).test is not None
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipe_is_consistent(path: Path) -> None:
+    cfg = load_config(path)
+    assert cfg.output_dir == f"output/{path.stem}"
+    assert cfg.valid is not None
+    assert cfg.train.global_batch % cfg.train.batch_size == 0
+    if path in PUBLISHED:
+        assert len(read_class_names(cfg.data.class_names, cfg.data.num_classes)) == cfg.data.num_classes
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_train_transforms_end_at_the_size_of_the_model(path: Path) -> None:
+    cfg = load_config(path)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 240, 320, 3), np.uint8)
+    for section in cfg.train.transforms:
+        frames = build.build_transform(section, cfg.data.image_size)(frames, rng)
+    assert (frames.shape, frames.dtype) == ((2, cfg.data.image_size, cfg.data.image_size, 3), np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Numbers of the references' scripts, papers and READMEs, copied by hand."""
+
+    classes: int
+    frames: int
+    clips: int  # a step
+    lr: float
+    decay: float
+    epochs: int
+    milestones: tuple[int, ...]
+    views: int
+    test_frames: int
+
+
+REFERENCES = {
+    "timesformer_k400": Reference(400, 8, 64, 0.005, 1e-4, 15, (11, 14), 3, 8),
+    "timesformer_hr_k400": Reference(400, 16, 64, 0.005, 1e-4, 15, (11, 14), 3, 16),
+    "timesformer_l_k400": Reference(400, 96, 64, 0.005, 1e-4, 15, (11, 14), 3, 96),
+    "timesformer_joint_k400": Reference(400, 8, 64, 0.005, 1e-4, 15, (11, 14), 3, 8),
+    "timesformer_space_k400": Reference(400, 8, 64, 0.005, 1e-4, 15, (11, 14), 3, 8),
+    "tsm_k400": Reference(400, 8, 128, 0.02, 1e-4, 50, (20, 40), 1, 8),
+    "tsm_dense_k400": Reference(400, 8, 128, 0.02, 1e-4, 100, (40, 80), 30, 8),
+    "tsm_ucf101": Reference(101, 8, 64, 0.001, 5e-4, 25, (10, 20), 1, 8),
+    "tsm_ssv2": Reference(174, 8, 64, 0.01, 5e-4, 50, (20, 40), 6, 8),
+    "tsn_k400": Reference(400, 3, 128, 0.01, 1e-4, 100, (40, 80), 10, 25),
+    "tsn_ucf101": Reference(101, 3, 128, 0.001, 5e-4, 80, (30, 60), 10, 25),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_numbers_of_the_reference(name: str) -> None:
+    cfg, expected = load(name), REFERENCES[name]
+    assert cfg.test is not None
+    views = build.build_views(cfg.data, cfg.test)
+    assert (
+        Reference(
+            classes=cfg.data.num_classes,
+            frames=cfg.data.num_frames,
+            clips=cfg.train.global_batch,
+            lr=cfg.optimizer.lr,
+            decay=cfg.optimizer.weight_decay,
+            epochs=cfg.train.epochs,
+            milestones=cfg.schedule.milestone_epochs,
+            views=views.num_views,
+            test_frames=views.num_frames,
+        )
+        == expected
+    )
+    assert (cfg.optimizer.name, cfg.optimizer.momentum, cfg.schedule.gamma) == ("momentum", 0.9, 0.1)
+
+
+def test_timesformer_k400_frames_and_pixels() -> None:
+    cfg = load("timesformer_k400")
+    assert (cfg.optimizer.nesterov, cfg.train.clip_grad_norm, cfg.schedule.warmup_epochs) == (True, None, 0)
+    assert (cfg.data.mean, cfg.data.std) == ((0.45,) * 3, (0.225,) * 3)
+    jitter, crop, flip = cfg.train.transforms
+    assert (jitter.min_size, jitter.max_size, crop.kind, flip.prob) == (256, 320, "random_crop", 0.5)
+    # Of a video of 300 frames at 30 a second, 8 frames at rate 32 from its start: the worked example of the reference.
+    sampling = build.build_sampling(cfg.data, cfg.data.num_frames)
+    assert sampling(300, 30.0, rng=None).tolist() == [[0, 36, 72, 109, 145, 182, 218, 255]]
+
+
+def test_high_resolution_and_long_timesformers() -> None:
+    hr, long = load("timesformer_hr_k400"), load("timesformer_l_k400")
+    assert (hr.data.image_size, hr.data.sampling.rate) == (448, 16)
+    assert (hr.train.transforms[0].min_size, hr.train.transforms[0].max_size) == (448, 512)
+    assert (long.data.image_size, long.data.sampling.rate) == (224, 4)
+
+
+def test_tsm_on_something_something_never_mirrors() -> None:
+    cfg = load("tsm_ssv2")
+    assert [transform.kind for transform in cfg.train.transforms] == ["multi_scale_crop"]
+    assert (cfg.data.format, cfg.data.frame_template.format(1)) == ("frames", "000001.jpg")
+    assert cfg.data.frame_start_index == 1
+
+
+# ---- models of recipes ----------------------------------------------------------------------------------------------
+
+
+def count(parameters: Any) -> int:
+    return sum(int(np.prod(p.shape)) for p in parameters if not p.stop_gradient)
+
+
+def test_timesformer_of_the_recipe() -> None:
+    model = build.build_model(load("timesformer_k400"))
+    # 14 x 14 patches and the class token; ViT-B with a second attention, norm and projection in each block
+    assert list(model.pos_embed.shape) == [1, 197, 768]
+    assert list(model.time_embed.shape) == [1, 8, 768]
+    width, depth = 768, 12
+    attention = 4 * width * width + 4 * width
+    block = 2 * attention + (width * width + width) + 3 * 2 * width + 8 * width * width + 5 * width
+    embeddings = (16 * 16 * 3 * width + width) + (1 + 197 + 8) * width
+    assert count(model.parameters()) == depth * block + embeddings + 2 * width + 400 * (width + 1)
+
+
+def test_tsm_of_the_recipe() -> None:
+    model = build.build_model(load("tsm_k400"))
+    # torchvision's ResNet-50 has 25,557,032 parameters, 1000 x 2049 of them in its classifier
+    assert count(model.parameters()) == 25_557_032 - 1000 * 2049 + 400 * 2049
+
+
+@pytest.mark.parametrize("name", ["tsm_k400", "tsm_ucf101", "tsm_ssv2", "tsm_dense_k400", "tsn_ucf101"])
+def test_parameter_groups(name: str) -> None:
+    from paddlevid.models import create_model
+    from paddlevid.optim import Group, group_parameters
+
+    cfg = load(name)
+    model = create_model(cfg.model.name, num_classes=2)
+    groups = group_parameters(model, [Group(**g.model_dump()) for g in cfg.optimizer.groups], weight_decay=1.0)
+    # ResNet-50 has 1 + 3 x 16 + 4 = 53 convolutions, each with a batch norm of weight and bias
+    assert [(len(g["params"]), g["learning_rate"], g["weight_decay"]) for g in groups] == [
+        (1, 5, 1),
+        (1, 10, 0),
+        (2 * 53, 1, 0),
+        (53, 1, 1),
+    ]
+
+
+# ---- class names ----------------------------------------------------------------------------------------------------
+
+
+def test_kinetics_names() -> None:
+    names = read_class_names("kinetics400", 400)
+    assert (names[0], names[5], names[399]) == ("abseiling", "archery", "zumba")
+    assert len(set(names)) == 400
+
+
+def test_ucf_names_are_in_the_order_of_its_index_file() -> None:
+    names = read_class_names("ucf101", 101)
+    # lines 1, 22, 35, 36 and 101 of classInd.txt
+    assert [names[i] for i in (0, 21, 34, 35, 100)] == [
+        "ApplyEyeMakeup",
+        "CliffDiving",
+        "Hammering",
+        "HammerThrow",
+        "YoYo",
+    ]
+    assert names == sorted(set(names), key=str.lower)
