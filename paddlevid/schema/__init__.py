@@ -47,6 +47,8 @@ class TimeSformerConfig(Section):
     drop_path_rate: DropRate = 0.1
     pos_embed_std: NonNegativeFloat = 0.02
     time_embed_std: NonNegativeFloat = 0.0
+    linear_std: PositiveFloat = 0.02
+    temporal_fc_zero: bool = True
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> TimeSformerConfig:

@@ -222,6 +222,20 @@ def test_base_model_has_the_parameters_of_its_description():
     assert sum(int(np.prod(p.shape)) for p in model.parameters()) == 2 * block + around
 
 
+def test_initial_values_have_the_spread_that_was_asked_for():
+    options = {"image_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 1, "num_heads": 2}
+    model = TimeSformer(8, 16, **options, pos_embed_std=0.5, time_embed_std=1.0, linear_std=0.1, temporal_fc_zero=False)
+    for parameter, std in (
+        (model.pos_embed, 0.5),
+        (model.time_embed, 1.0),
+        (model.blocks[0].mlp.fc1.weight, 0.1),
+        (model.blocks[0].temporal_fc.weight, 0.1),
+        (model.head.weight, 0.02),
+    ):
+        assert parameter.numpy().std() == pytest.approx(std, rel=0.1)
+    assert (TimeSformer(8, **options).blocks[0].temporal_fc.weight.numpy() == 0).all()
+
+
 def test_a_clip_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="this TimeSformer takes"):
         build()(paddle.to_tensor(clip(frames=T + 1)))
