@@ -10,17 +10,21 @@ RUN := $(VENV)/bin/python
 .DELETE_ON_ERROR:
 
 quickstart: $(INSTALLED)
-	@echo "== 1/5 generating videos of moving shapes in data/motion"
-	$(RUN) -m paddlevid.data.motion data/motion
-	@echo "== 2/5 training"
-	$(RUN) main.py -c configs/quickstart.yaml --validate
-	@echo "== 3/5 testing"
-	$(RUN) main.py --test -c configs/quickstart.yaml -w output/quickstart/best.pdparams
-	@echo "== 4/5 exporting"
-	$(RUN) tools/export_model.py -c configs/quickstart.yaml -p output/quickstart/best.pdparams -o inference/quickstart
-	@echo "== 5/5 labelling a video"
-	$(RUN) tools/predict.py -i data/motion/test --model_file inference/quickstart/quickstart.json
-	@echo "curves: output/quickstart; model: inference/quickstart"
+	@echo "== 1/5 making 5400 videos of moving shapes in data/motion"
+	@$(RUN) -m paddlevid.data.motion data/motion --train 4800 --valid 200 --test 400 --size 80
+	@echo "== 2/5 training a small TimeSformer on them (some minutes)"
+	@rm -rf output/quickstart
+	@$(RUN) main.py -c configs/quickstart.yaml --validate
+	@echo "== 3/5 testing it on 400 other videos, three crops each"
+	@$(RUN) main.py --test -c configs/quickstart.yaml -w output/quickstart/best.pdparams
+	@echo "== 4/5 exporting it to inference/quickstart"
+	@$(RUN) tools/export_model.py -c configs/quickstart.yaml -p output/quickstart/best.pdparams -o inference/quickstart
+	@echo "== 5/5 labelling new videos with the exported folder"
+	@$(RUN) -m paddlevid.data.motion data/new --train 0 --valid 0 --test 3 --size 80 --seed 1
+	@$(RUN) tools/predict.py -i data/new --model_file inference/quickstart/quickstart.json
+	@echo "== done"
+	@echo "curves: output/quickstart/curves.png, and $(VENV)/bin/visualdl --logdir output/quickstart/visualdl"
+	@echo "model:  inference/quickstart"
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -m "not slow"

@@ -23,7 +23,7 @@ class Evaluation:
     names: list[str]
     labels: np.ndarray  # int64 [N], -1 where the list gives none
     scores: np.ndarray  # float32 [N, K], the mean over views of logits or probabilities
-    failures: dict[str, str]  # name -> reason, of unreadable videos
+    failures: list[tuple[str, str]]  # name and reason of each unreadable video
 
     @property
     def top1(self) -> float:
@@ -37,13 +37,6 @@ class Evaluation:
     @property
     def mean_class_accuracy(self) -> float:
         return mean_class_accuracy(self.scores, self.labels)
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy of the averaged logits; meaningful for `average="logits"`."""
-        shifted = self.scores - self.scores.max(axis=1, keepdims=True)
-        log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return float(-log_probs[np.arange(len(self.labels)), self.labels].mean())
 
 
 def evaluate(
@@ -92,7 +85,7 @@ def evaluate(
         names=[dataset.records[index].name for index in done],
         labels=np.array([-1 if label is None else label for label in labels], np.int64),
         scores=np.stack([rows[index] for index in done]) if done else np.zeros((0, 1), np.float32),
-        failures={dataset.records[index].name: errors[index] for index in sorted(errors)},
+        failures=[(dataset.records[index].name, errors[index]) for index in sorted(errors)],
     )
 
 

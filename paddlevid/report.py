@@ -46,7 +46,7 @@ def write_scores(result: Evaluation, class_names: Sequence[str], output_dir: str
             writer.writerow(["name", "label", "predicted", "predicted_name", "score", "error"])
             for name, label, best, row in zip(result.names, result.labels, predicted, result.scores, strict=True):
                 writer.writerow([name, label, best, class_names[best], f"{row[best]:.6f}", ""])
-            for name, reason in result.failures.items():
+            for name, reason in result.failures:
                 writer.writerow([name, "", "", "", "", reason])
 
     atomic_write(csv_path, write_csv)

@@ -25,6 +25,7 @@ PADDLE_NOTICES = (
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command line; what a user caused becomes one line on stderr and exit code 2."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side: errors only
     for notice in PADDLE_NOTICES:
         warnings.filterwarnings("ignore", message=notice)
     try:

@@ -49,8 +49,8 @@ def test(cfg: Config, weights: str | None) -> Evaluation:
             on_progress=bar.update,
         )
     if ranks.rank == 0:
-        for name, reason in result.failures.items():
-            print(f"unreadable: {name}: {reason}", file=sys.stderr)
+        for _, reason in result.failures:
+            print(f"unreadable: {reason}", file=sys.stderr)
         if result.names:
             logger.info(summarize(result, split))
             scores_path, csv_path = write_scores(result, class_names, cfg.output_dir)

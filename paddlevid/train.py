@@ -308,8 +308,8 @@ def _validate(run: Run, valid_set: ViewDataset, journal: Journal | None) -> None
         ranks=run.ranks,
         precision=run.precision,
     )
-    for name, reason in result.failures.items():
-        logger.info(f"unreadable, left out of the score: {name}: {reason}")
+    for _, reason in result.failures:
+        logger.info(f"unreadable, left out of the score: {reason}")
     if not result.names:
         raise DataError(f"{split.list}: none of its {len(valid_set)} videos can be read")
     is_best = run.best_top1 is None or result.top1 > run.best_top1

@@ -88,13 +88,14 @@ def test_testing_names_and_counts_unreadable_videos(tiny_recipe, run_main, motio
     assert run_main("-c", recipe, "-o", "train.epochs=1") == 0
     listed = tmp_path / "test.txt"
     good = (motion_set / "test.txt").read_text()
-    listed.write_text(f"{bad_video(tmp_path, 'text')} 1\n{good}{bad_video(tmp_path, 'zero-byte')} 2\n")
+    text, empty = bad_video(tmp_path, "text"), bad_video(tmp_path, "zero-byte")
+    listed.write_text(f"{text} 1\n{good}{empty} 2\n{text} 1\n")
     weights = tmp_path / "output" / "last.pdparams"
     capsys.readouterr()
     assert run_main("--test", "-c", recipe, "-w", weights, "-o", f"test.list={listed}") == 2
     captured = capsys.readouterr()
-    assert "7 scored, 2 unreadable" in captured.out
-    assert "2 of 9 videos could not be read" in captured.err
+    assert "7 scored, 3 unreadable" in captured.out
+    assert "3 of 10 videos could not be read" in captured.err
     assert "text.mp4" in captured.err
     assert "zero-byte.mp4" in captured.err
     rows = (tmp_path / "output" / "test_predictions.csv").read_text()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +18,22 @@ from paddlevid.runtime import tune_cpu
 
 class Runtime(Protocol):
     def __call__(self, frames: np.ndarray) -> np.ndarray: ...
+
+
+@contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Keep what Paddle's oneDNN passes print in the first run of a model out of a command's output."""
+    sys.stdout.flush()
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(1)
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            if os.name == "posix":
+                ctypes.CDLL(None).fflush(None)  # what C++ has printed so far, while it still goes nowhere
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 class PaddleRuntime:
@@ -63,10 +83,13 @@ class PaddleRuntime:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigError(f"{model_file}: Paddle Inference cannot load it: {reason}") from None
+        self._has_run = False
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         self._input.copy_from_cpu(np.ascontiguousarray(frames))
-        self._predictor.run()
+        with nullcontext() if self._has_run else _quiet_stdout():
+            self._predictor.run()
+        self._has_run = True
         return self._output.copy_to_cpu()
