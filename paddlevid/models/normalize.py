@@ -36,7 +36,10 @@ class Normalize(nn.Layer):
 
 
 class RawFrameClassifier(nn.Layer):
-    """A model with its normalisation in front, for export: uint8 [B, T, H, W, C] -> logits [B, K]."""
+    """A model with its normalisation in front, for export: uint8 [B, T, H, W, C] -> logits [B, K].
+
+    A model that scores each frame, [B, T, K], is averaged over them.
+    """
 
     def __init__(self, normalize: Normalize, model: nn.Layer) -> None:
         super().__init__()
@@ -44,4 +47,5 @@ class RawFrameClassifier(nn.Layer):
         self.model = model
 
     def forward(self, frames_thwc: paddle.Tensor) -> paddle.Tensor:
-        return self.model(self.normalize(frames_thwc))
+        logits = self.model(self.normalize(frames_thwc))
+        return logits.mean(axis=1) if logits.ndim == 3 else logits

@@ -296,9 +296,9 @@ class Attention(nn.Layer):
         q, k, v = qkv.transpose(order).unbind(0)  # each [B, N, H, T, D/H] over time, [B, T, H, N, D/H] over space
         if first_only:
             q, _ = q.split([1, q.shape[3] - 1], axis=3)
-        weights = F.softmax((q * q.shape[-1] ** -0.5).matmul(k, transpose_y=True))
+        weights = F.softmax(times_transposed(q * q.shape[-1] ** -0.5, k))  # [B, N or T, H, T or N, T or N]
         weights = F.dropout(weights, self.attn_drop_rate, training=self.training)
-        return weights.matmul(v).transpose([0, 3, 1, 2, 4] if over_time else [0, 1, 3, 2, 4])
+        return (weights @ v).transpose([0, 3, 1, 2, 4] if over_time else [0, 1, 3, 2, 4])
 
     def _attend_fused(self, qkv: paddle.Tensor, over_time: bool, first_only: bool) -> paddle.Tensor:
         """`_attend` by one kernel, which takes sequences [S, L, H, D/H] of half precision."""
@@ -323,7 +323,7 @@ class Mlp(nn.Layer):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+        return self.drop(self.fc2(self.drop(gelu(self.fc1(x)))))
 
 
 class Linear(nn.Linear):
@@ -339,6 +339,21 @@ class Linear(nn.Linear):
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
     """[..., D] -> [..., E]"""
     return add_row(x.matmul(weight), bias) if _is_eager_on_cpu(x) else F.linear(x, weight, bias)
+
+
+def times_transposed(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
+    """[..., L, D], [..., M, D] -> [..., L, M]"""
+    if paddle.framework.in_dynamic_or_pir_mode():
+        return x.matmul(y, transpose_y=True)
+    # Paddle 3.3 has lost `matmul` and `gelu` for the older graphs, of .pdmodel files; their parts it still writes
+    return x @ y.transpose([*range(y.ndim - 2), y.ndim - 1, y.ndim - 2])
+
+
+def gelu(x: paddle.Tensor) -> paddle.Tensor:
+    """The exact one: x times the normal distribution up to x."""
+    if paddle.framework.in_dynamic_or_pir_mode():
+        return F.gelu(x)
+    return x * 0.5 * (1.0 + paddle.erf(x * 2**-0.5))
 
 
 def add_row(x: paddle.Tensor, row: paddle.Tensor) -> paddle.Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import paddle
 import pytest
 import yaml
+from conftest import ROOT
 
 import paddlevid
 from paddlevid import build
@@ -97,6 +99,36 @@ def test_the_manifest_tells_clip_views_classes_and_origin(exported, tmp_path):
     assert manifest["class_names"][4] == "clockwise"
     assert manifest["data"]["num_frames"] == 4
     assert manifest["views"]["crop"] == "three"
+
+
+def test_scores_of_segments_are_averaged(exported, motion_set):
+    cfg, model, folder = exported("tsn", "model.consensus=identity")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    frames = build.build_views(cfg.data, cfg.test)(Record(path=str(video), name="video"))
+    with paddle.no_grad():
+        logits = model(build.build_normalize(cfg)(paddle.to_tensor(frames))).mean(axis=[0, 1]).numpy()
+    np.testing.assert_allclose(paddlevid.Predictor(folder).scores(video), logits, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("name", ["timesformer", "tsm", "tsn"])
+def test_pdmodel_files_as_before_paddle_3(exported, tiny_recipe, motion_set, tmp_path, name):
+    _, _, folder = exported(name)
+    video = next((motion_set / "test").rglob("*.mp4"))
+    expected = paddlevid.Predictor(folder).scores(video)
+    command = [sys.executable, "tools/export_model.py", "--pdmodel", "-c", tiny_recipe(name), "-o", folder]
+    done = subprocess.run(
+        [*map(str, command), "-p", str(tmp_path / "weights.pdparams")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (folder / "Net.json").exists()
+    predict = paddlevid.Predictor(folder)
+    assert predict.manifest.model_file == "Net.pdmodel"
+    np.testing.assert_allclose(predict.scores(video), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_weights_that_leave_a_layer_untrained_are_not_exported(tiny_recipe, tmp_path):
