@@ -41,6 +41,12 @@ from paddlevid.schema import Config
 from paddlevid.weights import load_weights
 
 
+# What a resumed run may change and still end with the same weights.
+WITHOUT_EFFECT = {
+    "output_dir", "root", "list", "num_workers", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"
+}  # fmt: skip
+
+
 @dataclass
 class Run:
     """All that a training run is made of; only `step` and `best_top1` change."""
@@ -204,7 +210,7 @@ def _warn_of_changes(old: dict, new: dict, prefix: str = "") -> None:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             _warn_of_changes(before, after, f"{prefix}{key}.")
-        elif before != after:
+        elif before != after and key not in WITHOUT_EFFECT:
             logger.warning(f"warning: {prefix}{key} is {after!r}, the checkpoint was trained with {before!r}")
 
 
