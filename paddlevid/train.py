@@ -40,7 +40,6 @@ from paddlevid.runtime import Ranks, init_ranks, logger, set_device, setup_loggi
 from paddlevid.schema import Config
 from paddlevid.weights import load_weights
 
-
 # What a resumed run may change and still end with the same weights.
 WITHOUT_EFFECT = {
     "output_dir", "root", "list", "num_workers", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"
