@@ -34,6 +34,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.max_iters is not None and args.max_iters < 1:
         parser.error("--max_iters must be at least 1")
+    if (args.amp_level or args.amp_dtype) and not args.amp:
+        parser.error("--amp_level and --amp_dtype need --amp")
     return args
 
 

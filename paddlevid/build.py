@@ -60,7 +60,7 @@ def build_normalize(cfg: Config) -> Any:
 
 def build_source(data: DataConfig) -> FrameSource:
     """How frames are read."""
-    return FrameSource(data.format, data.decoder, data.frame_template, data.frame_start_index)
+    return FrameSource(data.decoder, data.frame_template, data.frame_start_index)
 
 
 def build_sampling(data: DataConfig, num_frames: int) -> Sampling:
@@ -89,14 +89,14 @@ def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     )
 
 
-def read_records(cfg: Config, list_path: str, *, labelled: bool = True) -> list[Record]:
-    """Read and check a list file, and that each file on it exists.
+def read_records(cfg: Config, list_path: str) -> list[Record]:
+    """Read and check a list file with labels, and that each file on it exists.
 
     Raises:
         DataError: the list cannot be read, a line or a label is wrong, or files are missing.
     """
     data = cfg.data
-    records = read_list(list_path, format=data.format, root=data.root, labelled=labelled, num_classes=data.num_classes)
+    records = read_list(list_path, format=data.format, root=data.root, num_classes=data.num_classes)
     check_files(records)
     return records
 

@@ -31,6 +31,7 @@ class TrainState:
     step: int
     best_top1: float | None
     config: dict[str, Any]
+    data: dict[str, Any]  # of the training list: num_samples, sha256 of its names and labels
 
 
 def save_weights(model: paddle.nn.Layer, path: str | Path) -> None:
@@ -63,9 +64,20 @@ def save_checkpoint(
         partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    for old in list_checkpoints(root)[:-keep]:
+    others = [path for path in list_checkpoints(root) if path != final]
+    for old in others[: max(0, len(others) + 1 - keep)]:
         shutil.rmtree(old)
     return final
+
+
+def prepare_root(root: str | Path, *, resumed_step: int | None) -> None:
+    """Remove what a killed process left half written, and what a run resumed from an earlier step leaves behind."""
+    for torn in Path(root).glob(".step_*"):
+        shutil.rmtree(torn)
+    if resumed_step is not None:
+        for path in list_checkpoints(root):
+            if int(path.name.removeprefix("step_")) > resumed_step:
+                path.rename(path.with_name(f"abandoned_{path.name}"))
 
 
 def list_checkpoints(root: str | Path) -> list[Path]:
@@ -87,7 +99,7 @@ def load_checkpoint(
     path = Path(path)
     try:
         fields = json.loads((path / STATE_FILE).read_text())
-        state = TrainState(fields["step"], fields["best_top1"], fields["config"])
+        state = TrainState(fields["step"], fields["best_top1"], fields["config"], fields["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a checkpoint to resume from: {STATE_FILE}: {error}") from None
     own = model.state_dict()
@@ -96,7 +108,7 @@ def load_checkpoint(
     if differing or len(weights) != len(own):
         name = (differing or [name for name in weights if name not in own])[0]
         raise WeightsError(f"{path}: the checkpoint is of another model than the config describes: {name} differs")
-    model.set_state_dict(weights)
+    model.set_state_dict({name: paddle.to_tensor(weights[name]).astype(own[name].dtype) for name in own})
     extra = safe_unpickle(path / OPTIMIZER_FILE)
     optimizer.set_state_dict(_rename_back(model, extra["optimizer"]))
     if scaler is not None and extra["scaler"]:
@@ -115,7 +127,10 @@ def optimizer_state(model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimize
 
 def _rename_back(model: paddle.nn.Layer, state: dict[str, Any]) -> dict[str, Any]:
     names = {name: parameter.name for name, parameter in model.named_parameters()}
-    return _convert(state, names, paddle.to_tensor)
+    renamed = _convert(state, names, paddle.to_tensor)
+    for name, master in renamed.get("master_weights", {}).items():
+        master.name = f"{name}_fp32_master_0"  # Paddle finds the moments of a master weight by this name
+    return renamed
 
 
 def _convert(state: dict[str, Any], names: dict[str, str], array: Callable[[Any], Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
         tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45 looks like a date
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise ConfigError(
@@ -108,7 +108,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
         raise ConfigError(f"-o {override}: expected KEY=VALUE, such as data.num_classes=2")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"-o {override}: {text!r} is not a valid YAML value") from None
     return _with_value(tree, key.strip().split("."), value, override)
 
@@ -118,7 +118,7 @@ def _with_value(node: Any, keys: Sequence[str], value: Any, override: str) -> An
         return value
     head, rest = keys[0], keys[1:]
     if isinstance(node, list):
-        if not head.isdigit() or int(head) >= len(node):
+        if not head.isdecimal() or int(head) >= len(node):
             raise ConfigError(f"-o {override}: {head!r} is not an index into a list of {len(node)}")
         index = int(head)
         return [_with_value(item, rest, value, override) if i == index else item for i, item in enumerate(node)]

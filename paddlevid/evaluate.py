@@ -21,7 +21,7 @@ class Evaluation:
     """Scores of the videos that could be read, in the order of the list, and what became of the others."""
 
     names: list[str]
-    labels: np.ndarray  # int64 [N], -1 where the list gives none
+    labels: np.ndarray  # int64 [N]
     scores: np.ndarray  # float32 [N, K], the mean over views of logits or probabilities
     failures: list[tuple[str, str]]  # name and reason of each unreadable video
 
@@ -80,10 +80,9 @@ def evaluate(
         model.train()
     rows, errors = _gather(rows, ranks), _gather(errors, ranks)
     done = sorted(rows)
-    labels = [dataset.records[index].label for index in done]
     return Evaluation(
         names=[dataset.records[index].name for index in done],
-        labels=np.array([-1 if label is None else label for label in labels], np.int64),
+        labels=np.array([dataset.records[index].label for index in done], np.int64),
         scores=np.stack([rows[index] for index in done]) if done else np.zeros((0, 1), np.float32),
         failures=[(dataset.records[index].name, errors[index]) for index in sorted(errors)],
     )
@@ -103,8 +102,10 @@ def _score(
     clips = batch["frames"].reshape([-1, num_frames, height, width, channels])  # [B*V, T, H, W, C]
     logits = []
     for start in range(0, clips.shape[0], batch_size):
+        video = normalize(clips[start : start + batch_size])
         with precision.autocast():
-            piece = model(normalize(clips[start : start + batch_size])).astype("float32")
+            piece = model(video)
+        piece = piece.astype("float32")
         logits.append(piece.mean(axis=1) if piece.ndim == 3 else piece)
     scores = paddle.concat(logits)  # [B*V, K]
     if average == "probabilities":

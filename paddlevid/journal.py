@@ -33,6 +33,9 @@ class Journal:
 
     def close(self) -> None:
         self.writer.close()
+
+    def plot(self) -> None:
+        """Draw what there is so far into `curves.png`."""
         plot_curves(self.path, self.path.with_name("curves.png"))
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from paddlevid.data.transforms import VIEW_CROPS
 from paddlevid.evaluate import Evaluation
 from paddlevid.runtime import atomic_write
 from paddlevid.schema import EvalConfig
 
-CROP_COUNTS = {"center": 1, "three": 3, "ten": 10}
-
 
 def protocol(split: EvalConfig) -> str:
     """The views of a video as papers write them: temporal clips x spatial crops."""
-    return f"{split.num_clips} clip(s) x {CROP_COUNTS[split.crop]} crop(s), mean of {split.average}"
+    return f"{split.num_clips} clip(s) x {VIEW_CROPS[split.crop].num_crops} crop(s), mean of {split.average}"
 
 
 def summarize(result: Evaluation, split: EvalConfig) -> str:

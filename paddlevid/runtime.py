@@ -15,6 +15,21 @@ from paddlevid.errors import ConfigError, UserError
 
 logger = logging.getLogger("paddlevid")
 
+# What a disk, or the path to it, can refuse.
+DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
 # Warnings of Paddle that tell a user of this package nothing to act on.
 PADDLE_NOTICES = (
     "No ccache found",
@@ -33,9 +48,16 @@ def run_command(main: Callable[[], None]) -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has left
+            sys.exit(0)
+        if error.errno not in DISK_ERRORS:
             raise
         _fail(f"{error.filename or 'output'}: {error.strerror}")
+    except ModuleNotFoundError as error:
+        if error.name != "paddle":
+            raise
+        _fail('PaddlePaddle is not installed: pip install -e ".[cpu]", or the wheel for your GPU (see README.md)')
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

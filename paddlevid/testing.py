@@ -14,7 +14,7 @@ from paddlevid.precision import choose_precision
 from paddlevid.report import summarize, write_scores
 from paddlevid.runtime import init_ranks, logger, set_device, setup_logging, show_progress
 from paddlevid.schema import Config
-from paddlevid.weights import load_weights
+from paddlevid.weights import load_trained
 
 
 def test(cfg: Config, weights: str | None) -> Evaluation:
@@ -35,7 +35,7 @@ def test(cfg: Config, weights: str | None) -> Evaluation:
     ranks = init_ranks()
     setup_logging(None, ranks.rank)
     model = build.build_model(cfg)
-    logger.info(str(load_weights(model, weights)))
+    logger.info(str(load_trained(model, weights)))
     with tqdm(total=len(dataset), unit="video", disable=not show_progress(ranks.rank), leave=False) as bar:
         result = evaluate(
             model,

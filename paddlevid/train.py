@@ -7,6 +7,7 @@ the step's number alone.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -26,24 +27,33 @@ from paddlevid.checkpoint import (
     TrainState,
     list_checkpoints,
     load_checkpoint,
+    prepare_root,
     save_checkpoint,
     save_weights,
 )
-from paddlevid.data.dataset import TrainDataset, ViewDataset
+from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import Batch, MicroBatch, TrainPlan, train_batches
 from paddlevid.errors import ConfigError, DataError, TrainingError, WeightsError
 from paddlevid.evaluate import evaluate
 from paddlevid.journal import Journal
 from paddlevid.optim import Schedule
 from paddlevid.precision import Precision, choose_precision
-from paddlevid.runtime import Ranks, init_ranks, logger, set_device, setup_logging, show_progress
+from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_device, setup_logging, show_progress
 from paddlevid.schema import Config
 from paddlevid.weights import load_weights
 
 # What a resumed run may change and still end with the same weights.
 WITHOUT_EFFECT = {
-    "output_dir", "root", "list", "num_workers", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints"
-}  # fmt: skip
+    "output_dir",
+    "data.root",  # what is on the list is compared by itself
+    "train.list",
+    "train.num_workers",
+    "train.log_every_steps",
+    "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
+    "valid.num_workers",
+    "test.num_workers",
+}
 
 
 @dataclass
@@ -77,6 +87,7 @@ class Meter:
     clips: int = 0
     steps: int = 0
     data_wait_sec: float = 0.0
+    errors: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -115,18 +126,21 @@ def train(
             _train_step(run, lr, batches, meter)
             run.step += 1
             bar.update()
-            is_last = run.step == run.total_steps
-            epoch_ends = run.step % plan.steps_per_epoch == 0 or is_last
-            if run.step % cfg.train.log_every_steps == 0 or is_last:
+            epoch_ends = run.step % plan.steps_per_epoch == 0 or run.step == run.total_steps
+            every = cfg.train.checkpoint_every_steps
+            saves = epoch_ends or (every is not None and run.step % every == 0)
+            if saves or run.step % cfg.train.log_every_steps == 0:
+                # Before anything is kept: a loss that is no number, or a video that no process could read, ends the run
                 bar.set_postfix_str(_log(run, meter, lr, journal))
                 meter = Meter()
             if epoch_ends and run.valid_set is not None:
                 started = time.perf_counter()
                 _validate(run, run.valid_set, journal)
                 meter.started += time.perf_counter() - started
-            every = cfg.train.checkpoint_every_steps
-            if epoch_ends or (every is not None and run.step % every == 0):
+            if saves:
                 _save_checkpoint(run)
+            if epoch_ends and journal is not None:
+                journal.plot()
     if journal is not None:
         journal.close()
         logger.info(f"trained to step {run.step}: weights, log and curves.png are in {run.out}")
@@ -139,6 +153,7 @@ def _prepare(cfg: Config, weights: str | None, resume: str | None, validate: boo
     if validate and cfg.valid is None:
         raise ConfigError("--validate needs a valid section in the config")
     checkpoint = _find_checkpoint(out / "checkpoints", resume)
+    read_class_names(cfg.data.class_names, cfg.data.num_classes)
     dataset = build.build_train_dataset(cfg)
     valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
     device = set_device(cfg.device)
@@ -172,7 +187,14 @@ def _prepare(cfg: Config, weights: str | None, resume: str | None, validate: boo
         state = load_checkpoint(checkpoint, model, optimizer, run.scaler)
         run.step, run.best_top1 = state.step, state.best_top1
         logger.info(f"resumed from {checkpoint} at step {state.step}")
+        if weights is not None:
+            logger.warning(f"warning: -w {weights} has no effect on a resumed run")
+        if run.step >= run.total_steps:
+            logger.warning(f"warning: all {run.total_steps} steps were done already")
         _warn_of_changes(state.config, cfg.model_dump(mode="json"))
+        _compare_data(state.data, _describe_data(dataset))
+    if ranks.rank == 0:
+        prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
     if ranks.world > 1:
         run.parallel = paddle.DataParallel(model)
     logger.info(
@@ -209,8 +231,24 @@ def _warn_of_changes(old: dict, new: dict, prefix: str = "") -> None:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             _warn_of_changes(before, after, f"{prefix}{key}.")
-        elif before != after and key not in WITHOUT_EFFECT:
+        elif before != after and prefix + key not in WITHOUT_EFFECT:
             logger.warning(f"warning: {prefix}{key} is {after!r}, the checkpoint was trained with {before!r}")
+
+
+def _describe_data(dataset: TrainDataset) -> dict:
+    lines = "".join(f"{record.name} {record.label}\n" for record in dataset.records)
+    return {"num_samples": len(dataset), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def _compare_data(old: dict, new: dict) -> None:
+    """Steps count through the samples of a list: on another list a run cannot go on where it was."""
+    if old["num_samples"] != new["num_samples"]:
+        raise ConfigError(
+            f"train.list has {new['num_samples']} videos, the run to resume has {old['num_samples']}; start another "
+            "run from its weights instead: -w .../last.pdparams -o output_dir=..."
+        )
+    if old["sha256"] != new["sha256"]:
+        logger.warning("warning: train.list names other videos or labels than those of the run to resume")
 
 
 def _train_step(run: Run, lr: float, batches: Iterator[Batch], meter: Meter) -> None:
@@ -221,6 +259,8 @@ def _train_step(run: Run, lr: float, batches: Iterator[Batch], meter: Meter) -> 
     pieces = run.plan.micro_batches(run.step, rank, world)
     for number, piece in enumerate(pieces, 1):
         batch = _next_batch(batches, meter)
+        if meter.errors and world == 1:
+            raise DataError(meter.errors[0])
         waits_for_more = world > 1 and number < len(pieces)
         with run.parallel.no_sync() if waits_for_more else nullcontext():
             loss = _forward(run, batch, piece, meter)
@@ -240,17 +280,16 @@ def _next_batch(batches: Iterator[Batch], meter: Meter) -> Batch:
     started = time.perf_counter()
     batch = next(batches)
     meter.data_wait_sec += time.perf_counter() - started
-    error = next(filter(None, batch["errors"]), None)
-    if error is not None:
-        raise DataError(error)
+    meter.errors += filter(None, batch["errors"])
     return batch
 
 
 def _forward(run: Run, batch: Batch, piece: MicroBatch, meter: Meter) -> paddle.Tensor:
     """This micro-batch's part of the step's mean loss, a scalar."""
     labels, weights = batch["labels"], paddle.to_tensor(piece.weights)  # [B], [B]
+    video = run.normalize(batch["frames"])  # [B*1, T, C, H, W] in float32, whatever the precision
     with run.precision.autocast():
-        logits = run.parallel(run.normalize(batch["frames"]))  # [B*1, K], or [B*1, T, K] without consensus
+        logits = run.parallel(video)  # [B*1, K], or [B*1, T, K] without consensus
     logits = logits.astype("float32")
     frames = logits.unsqueeze(1) if logits.ndim == 2 else logits  # [B, 1 or T, K]
     targets = F.one_hot(labels, frames.shape[-1])  # [B, K]
@@ -269,10 +308,16 @@ def _forward(run: Run, batch: Batch, piece: MicroBatch, meter: Meter) -> paddle.
 
 def _log(run: Run, meter: Meter, lr: float, journal: Journal | None) -> str:
     """Average over processes and steps, write a line and the scalars, and return a short form for the bar."""
-    sums = paddle.stack([paddle.add_n(meter.losses), paddle.add_n(meter.hits), paddle.to_tensor(float(meter.clips))])
+    counts = paddle.to_tensor([float(meter.clips), float(len(meter.errors))])
+    sums = paddle.concat([paddle.stack([paddle.add_n(meter.losses), paddle.add_n(meter.hits)]), counts])
     if run.ranks.world > 1:
         paddle.distributed.all_reduce(sums)
-    loss_sum, hits, clips = sums.numpy().tolist()
+    loss_sum, hits, clips, num_errors = sums.numpy().tolist()
+    if num_errors:
+        # Only now do all processes know; had the one that met the video left at once, the others would wait for it
+        errors: list[list[str]] = []
+        paddle.distributed.all_gather_object(errors, meter.errors)
+        raise DataError(next(error for part in errors for error in part))
     loss, top1 = loss_sum / meter.steps, hits / clips
     if not math.isfinite(loss):
         raise TrainingError(
@@ -340,12 +385,14 @@ def _share_buffers(run: Run) -> None:
 def _save_checkpoint(run: Run) -> None:
     if run.ranks.rank != 0:
         return
-    state = TrainState(run.step, run.best_top1, run.cfg.model_dump(mode="json"))
+    state = TrainState(run.step, run.best_top1, run.cfg.model_dump(mode="json"), _describe_data(run.dataset))
     keep = run.cfg.train.keep_checkpoints
     saved = save_checkpoint(run.out / "checkpoints", state, run.model, run.optimizer, run.scaler, keep=keep)
-    last = run.out / "last.pdparams"
-    last.unlink(missing_ok=True)
+    atomic_write(run.out / "last.pdparams", lambda path: _link_or_copy(saved / MODEL_FILE, path))
+
+
+def _link_or_copy(source: Path, target: str) -> None:
     try:
-        os.link(saved / MODEL_FILE, last)
+        os.link(source, target)
     except OSError:  # a file system without hard links
-        shutil.copyfile(saved / MODEL_FILE, last)
+        shutil.copyfile(source, target)

@@ -129,6 +129,28 @@ def test_weights_that_are_cut_short(fails, tiny_recipe, tmp_path):
     assert "torn.pdparams" in fails("--test", "-c", tiny_recipe(), "-w", weights)
 
 
+def test_testing_weights_without_a_trained_head(fails, tiny_recipe, tmp_path):
+    weights = tmp_path / "resnet18.pdparams"
+    paddle.save(paddle.vision.models.resnet18().state_dict(), str(weights))
+    assert "do not hold head.weight" in fails("--test", "-c", tiny_recipe("tsm"), "-w", weights)
+
+
+def test_amp_options_without_amp(run_main, tiny_recipe, capsys):
+    assert run_main("-c", tiny_recipe(), "--amp_level", "O2") == 2
+    assert "need --amp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=2020-13-45", "output_dir=2020-02-31", f"seed={10**23}", "train.transforms.².x=1"]
+)
+def test_odd_values(fails, tiny_recipe, override):
+    assert override.split("=")[0].split(".")[0] in fails("-c", tiny_recipe(), "-o", override)
+
+
+def test_class_names_are_checked_before_training(fails, tiny_recipe):
+    assert "nope" in fails("-c", tiny_recipe(), "-o", "data.class_names=nope")
+
+
 def test_a_gpu_that_is_not_there(fails, tiny_recipe):
     if paddle.device.is_compiled_with_cuda():
         pytest.skip("this Paddle has CUDA")
@@ -139,3 +161,4 @@ def test_output_that_cannot_be_written(fails, tiny_recipe, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert str(blocked) in fails("-c", tiny_recipe(), "-o", f"output_dir={blocked}/run")
+    assert str(blocked) in fails("-c", tiny_recipe(), "-o", f"output_dir={blocked}")

@@ -6,13 +6,18 @@ import csv
 import json
 
 import numpy as np
+import paddle
 import pytest
 
+from paddlevid import build
 from paddlevid.checkpoint import list_checkpoints
+from paddlevid.config import load_config
+from paddlevid.data.loader import TrainPlan
 from paddlevid.journal import read_metrics
 from paddlevid.weights import read_state
 
 ONE_EPOCH = ("-o", "train.epochs=1")
+MOMENTUM = ("-o", "optimizer={name: momentum, lr: 0.05}")  # unlike AdamW, it minds the scale of gradients
 
 
 def train_losses(output):
@@ -64,13 +69,38 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_recipe, run_main, tmp_pat
 
 def test_accumulated_micro_batches_equal_one_batch(tiny_recipe, run_main, tmp_path):
     recipe = tiny_recipe()
-    curves = []
+    curves, weights = [], []
     for batch_size in (8, 3):
         output = tmp_path / f"batch{batch_size}"
-        options = ("-o", f"train.batch_size={batch_size}", "-o", f"output_dir={output}")
+        options = ("-o", f"train.batch_size={batch_size}", "-o", f"output_dir={output}", *MOMENTUM)
         assert run_main("-c", recipe, *options) == 0
         curves.append(train_losses(output))
+        weights.append(read_state(output / "last.pdparams"))
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    for name in weights[0]:
+        np.testing.assert_allclose(weights[0][name], weights[1][name], atol=1e-5, err_msg=name)
+
+
+def test_one_step_of_sgd_is_the_learning_rate_times_the_gradient_of_the_mean_loss(tiny_recipe, run_main, tmp_path):
+    recipe = tiny_recipe()
+    sgd = ("-o", "optimizer={name: sgd, lr: 0.5}", "-o", "schedule={kind: constant}", "-o", "train.label_smoothing=0.1")
+    cfg = load_config(recipe, sgd[1::2])
+    paddle.seed(cfg.seed)
+    model, normalize = build.build_model(cfg), build.build_normalize(cfg)
+    before = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    dataset = build.build_train_dataset(cfg)
+    keys = TrainPlan(len(dataset), 8, 8, epochs=2, seed=cfg.seed).micro_batches(0, 0, 1)[0].keys
+    samples = [dataset[key] for key in keys]
+    logits = model(normalize(paddle.to_tensor(np.concatenate([sample["frames"] for sample in samples]))))
+    targets = np.full((8, 8), 0.1 / 8, np.float32)
+    targets[np.arange(8), [sample["label"] for sample in samples]] += 0.9
+    paddle.nn.functional.cross_entropy(logits, paddle.to_tensor(targets), soft_label=True).backward()
+
+    assert run_main("-c", recipe, *sgd, "--max_iters", 1) == 0
+    after = read_state(tmp_path / "output" / "last.pdparams")
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 0.5 * parameter.grad.numpy()
+        np.testing.assert_allclose(after[name], expected, atol=1e-5, err_msg=name)
 
 
 def test_a_second_run_does_not_overwrite_the_first(tiny_recipe, run_main, capsys):
@@ -104,7 +134,8 @@ def test_fine_tuning_replaces_a_head_of_other_classes(tiny_recipe, run_main, tmp
     two = tmp_path / "two.txt"
     two.write_text("".join(f"{path} {label}\n" for path, label in lines if label in "01"))
     capsys.readouterr()
-    options = ("-o", "data.num_classes=2", "-o", f"train.list={two}", "-o", f"output_dir={tmp_path / 'tuned'}")
+    options = ("-o", "data.num_classes=2", "-o", "data.class_names=null", "-o", f"train.list={two}")
+    options += ("-o", f"output_dir={tmp_path / 'tuned'}")
     assert run_main("-c", recipe, *ONE_EPOCH, *options, "-w", tmp_path / "output" / "last.pdparams") == 0
     assert "head" in capsys.readouterr().out
     assert read_state(tmp_path / "tuned" / "last.pdparams")["head.weight"].shape == (32, 2)
@@ -116,9 +147,54 @@ def test_consensus_identity_trains_on_each_segment(tiny_recipe, run_main, tmp_pa
     assert all(np.isfinite(train_losses(tmp_path / "output")))
 
 
-def test_a_loss_that_explodes_stops_the_run_with_advice(tiny_recipe, run_main, capsys):
-    options = ("-o", "optimizer.lr=1e30", "-o", "optimizer.name=sgd", "-o", "train.epochs=50")
+def test_a_loss_that_explodes_stops_the_run_and_spares_its_checkpoints(tiny_recipe, run_main, tmp_path, capsys):
+    options = ("-o", "optimizer={name: sgd, lr: 1e30}", "-o", "train.epochs=50", "-o", "train.log_every_steps=1000")
     assert run_main("-c", tiny_recipe(), *options) == 2
     error = capsys.readouterr().err
     assert "the loss is" in error
     assert "optimizer.lr" in error
+    assert not list_checkpoints(tmp_path / "output" / "checkpoints"), "the first epoch has exploded already"
+
+
+def test_going_back_to_an_earlier_checkpoint_leaves_the_later_ones_behind(tiny_recipe, run_main, tmp_path, capsys):
+    recipe, root = tiny_recipe(), tmp_path / "output" / "checkpoints"
+    every = ("-o", "train.checkpoint_every_steps=1")
+    assert run_main("-c", recipe, *every, "-o", "train.keep_checkpoints=4") == 0
+    assert [path.name for path in list_checkpoints(root)] == [f"step_000000{step}" for step in (1, 2, 3, 4)]
+    (root / ".step_0000009.123").mkdir()
+    assert run_main("-c", recipe, *every, "--max_iters", 2, "--resume", root / "step_0000001") == 0
+    assert [path.name for path in list_checkpoints(root)] == ["step_0000002"]
+    assert (tmp_path / "output" / "last.pdparams").samefile(root / "step_0000002" / "model.pdparams")
+    assert not (root / ".step_0000009.123").exists()
+
+
+def test_resuming_names_what_differs(tiny_recipe, run_main, tmp_path, motion_set, capsys):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, "--max_iters", 2) == 0
+    lines = (motion_set / "train.txt").read_text().splitlines()
+    other, fewer = tmp_path / "other.txt", tmp_path / "fewer.txt"
+    other.write_text("\n".join(lines[::-1]))
+    fewer.write_text("\n".join(lines[:-1]))
+    capsys.readouterr()
+    assert run_main("-c", recipe, "--resume", "-o", f"train.list={fewer}") == 2
+    assert "15 videos, the run to resume has 16" in capsys.readouterr().err
+    changed = (
+        "-o",
+        f"train.list={other}",
+        "-o",
+        "optimizer.lr=0.5",
+        "-o",
+        "train.num_workers=1",
+        "-w",
+        "unused.pdparams",
+    )
+    assert run_main("-c", recipe, "--resume", *changed, "--max_iters", 2) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 4
+    for expected in (
+        "optimizer.lr is 0.5",
+        "other videos or labels",
+        "unused.pdparams has no effect",
+        "2 steps were done",
+    ):
+        assert any(expected in line for line in warnings), expected

@@ -32,7 +32,7 @@ def main() -> None:
     from paddlevid.runtime import set_device
 
     cfg = load_config(args.config, args.override)
-    set_device(cfg.device)
+    set_device("cpu")  # where the exported model is checked, too
     from paddlevid.deploy.export import export_model
 
     report = export_model(cfg, args.pretrained_params, args.output_path, pdmodel=args.pdmodel)

@@ -79,22 +79,23 @@ def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, out
 
     from paddlevid.errors import DataError
 
-    results, failed = {}, []
+    results: list[tuple[Record, list[Prediction], str]] = []  # with the reason where there are no predictions
     bar = tqdm(records, unit="video", disable=len(records) == 1 or not sys.stderr.isatty(), leave=False)
     for record, predictions in predictor.predict_many(bar, top_k):
         if isinstance(predictions, DataError):
-            failed.append(record)
             if len(records) == 1:
                 raise predictions
             tqdm.write(f"unreadable: {predictions}", file=sys.stderr)
+            results.append((record, [], str(predictions)))
             continue
-        results[record.name] = predictions
+        results.append((record, predictions, ""))
         tqdm.write(describe(record, predictions))
     if output:
         write_results(Path(output), results)
         print(f"written to {output}")
-    if failed:
-        raise DataError(f"{len(failed)} of {len(records)} videos could not be read")
+    num_failed = sum(bool(error) for _, _, error in results)
+    if num_failed:
+        raise DataError(f"{num_failed} of {len(records)} videos could not be read")
 
 
 def describe(record: "Record", predictions: "list[Prediction]") -> str:
@@ -104,18 +105,25 @@ def describe(record: "Record", predictions: "list[Prediction]") -> str:
     return "\n".join(lines)
 
 
-def write_results(path: Path, results: "dict[str, list[Prediction]]") -> None:
+def write_results(path: Path, results: "list[tuple[Record, list[Prediction], str]]") -> None:
+    """One row a class of a video, best first; a video that could not be read has one row with the reason."""
     from paddlevid.runtime import atomic_write
 
     def write(temporary: str) -> None:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
             if path.suffix == ".json":
-                json.dump({name: [p._asdict() for p in found] for name, found in results.items()}, file, indent=1)
+                rows = [
+                    {"name": record.name, "predictions": [p._asdict() for p in found], "error": error}
+                    for record, found, error in results
+                ]
+                json.dump(rows, file, indent=1, ensure_ascii=False)
                 return
             writer = csv.writer(file)
-            writer.writerow(["name", "rank", "label", "class_name", "score"])
-            for name, found in results.items():
-                writer.writerows([name, rank, *p[:2], f"{p.score:.6f}"] for rank, p in enumerate(found, 1))
+            writer.writerow(["name", "rank", "label", "class_name", "score", "error"])
+            for record, found, error in results:
+                writer.writerows([record.name, rank, *p[:2], f"{p.score:.6f}", ""] for rank, p in enumerate(found, 1))
+                if error:
+                    writer.writerow([record.name, "", "", "", "", error])
 
     atomic_write(path, write)
 

@@ -42,18 +42,15 @@ class Sample(TypedDict):
 
 @dataclass(frozen=True)
 class FrameSource:
-    """How the frames of a record are read: `format` is `video` or `frames` (folders of pictures)."""
+    """How the frames of a record are read: from a video or, where it has a number of frames, a folder of pictures."""
 
-    format: str = "video"
     decoder: str = "auto"
     frame_template: str = "img_{:05d}.jpg"
     frame_start_index: int = 1
 
     def open(self, record: Record) -> FrameReader:
-        if self.format == "video":
-            return open_video(record.path, decoder=self.decoder)
         if record.num_frames is None:
-            raise DataError(f"{record.path}: a folder of frames needs its num_frames in the list")
+            return open_video(record.path, decoder=self.decoder)
         return FrameFolder(record.path, record.num_frames, self.frame_template, self.frame_start_index)
 
 
@@ -171,5 +168,8 @@ def read_class_names(source: str | None, num_classes: int) -> list[str]:
         ) from None
     names = [line.strip() for line in lines if line.strip()]
     if len(names) != num_classes:
-        raise DataError(f"class names {source!r}: {len(names)} names for data.num_classes {num_classes}")
+        raise DataError(
+            f"class names {source!r}: {len(names)} names for data.num_classes {num_classes}; set data.class_names to a "
+            "file with a name a line, or to null"
+        )
     return names

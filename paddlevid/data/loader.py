@@ -101,6 +101,8 @@ def view_batches(
 def _load(dataset: TrainDataset | ViewDataset, keys: Iterable[list[Any]], num_workers: int) -> Iterator[Batch]:
     import paddle
 
+    if num_workers == 0:  # Paddle's loader without workers waits for ever for a dataset that raised an error
+        return (_to_tensors(collate([dataset[key] for key in batch])) for batch in keys)
     return iter(
         paddle.io.DataLoader(
             dataset,
@@ -109,6 +111,17 @@ def _load(dataset: TrainDataset | ViewDataset, keys: Iterable[list[Any]], num_wo
             num_workers=num_workers,
             worker_init_fn=_single_threaded,
         )
+    )
+
+
+def _to_tensors(batch: Batch) -> Batch:
+    import paddle
+
+    return Batch(
+        frames=paddle.to_tensor(batch["frames"]),
+        labels=paddle.to_tensor(batch["labels"]),
+        indices=paddle.to_tensor(batch["indices"]),
+        errors=batch["errors"],
     )
 
 

@@ -19,7 +19,7 @@ from paddlevid.deploy.runtimes import PaddleRuntime
 from paddlevid.errors import DataError, ExportError
 from paddlevid.models.normalize import RawFrameClassifier
 from paddlevid.schema import Config
-from paddlevid.weights import LoadReport, load_weights
+from paddlevid.weights import LoadReport, load_trained
 
 TOLERANCE = 1e-4  # of the largest logit: rounding stays below, a wrong layer does not
 CHECKED_BATCHES = (1, 3)
@@ -46,13 +46,11 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
         WeightsError: the weights are not of this model.
         ExportError: the exported model answers differently.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     name = folder.name
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
-    report = load_weights(model, weights)
-    if report.new:
-        raise ExportError(f"{weights}: the weights do not hold {', '.join(report.new[:5])}; export a trained model")
+    report = load_trained(model, weights)
     classifier = RawFrameClassifier(build.build_normalize(cfg), model)
     classifier.eval()
     manifest = make_manifest(
@@ -66,7 +64,7 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as unchecked:
         frames, frames_from = _frames_to_check(cfg, manifest)
         difference, largest = _save_and_compare(classifier, manifest, Path(unchecked) / name, frames)
-        if not difference <= TOLERANCE * max(1.0, largest):
+        if not difference <= TOLERANCE * largest:
             raise ExportError(
                 f"{folder}: not written: the exported model's logits differ by {difference:.3g} from the model's "
                 f"(largest logit {largest:.3g})"
@@ -82,16 +80,22 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
 
 
 def _frames_to_check(cfg: Config, manifest: Manifest) -> tuple[np.ndarray, str]:
-    """Frames uint8 `[B, T, H, W, 3]` of the first readable video of the recipe, or noise where it has none here."""
+    """Frames uint8 `[B, T, H, W, 3]` of a video of the recipe, or noise where none of its first can be read here."""
     views = build.build_views(manifest.data, manifest.views)
     split = cfg.test or cfg.valid
     assert split is not None
+    shape = (max(CHECKED_BATCHES), views.num_frames, views.size, views.size, 3)
+    frames, origin = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "random frames"
     try:
-        record = read_list(split.list, format=cfg.data.format, root=cfg.data.root, num_classes=cfg.data.num_classes)[0]
-        frames, origin = views(record), record.path
+        records = read_list(split.list, format=cfg.data.format, root=cfg.data.root, num_classes=cfg.data.num_classes)
     except DataError:
-        shape = (max(CHECKED_BATCHES), views.num_frames, views.size, views.size, 3)
-        frames, origin = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "random frames"
+        records = []
+    for record in records[:10]:
+        try:
+            frames, origin = views(record), record.path
+            break
+        except DataError:
+            continue
     repeats = -(-max(CHECKED_BATCHES) // len(frames))
     return np.concatenate([frames] * repeats)[: max(CHECKED_BATCHES)], origin
 

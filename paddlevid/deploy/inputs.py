@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from paddlevid.data.annotations import Record, read_list
@@ -30,29 +31,32 @@ LIST_SUFFIXES = {".txt", ".csv", ".list"}
 def find_records(path: str | Path, data: DataConfig) -> list[Record]:
     """Records of a video, of all videos under a folder, of a folder of frames, or of a list (.txt, .csv, .list).
 
+    A folder whose pictures are named by `data.frame_template` is one record; a model does not mind where frames are
+    from. Lists have the format that the model was trained with.
+
     Raises:
-        DataError: there is nothing at `path`, or nothing in it that the model can read.
+        DataError: there is nothing at `path`, or nothing in it that can be read.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, format=data.format, root=data.root, labelled=False)
-    if data.format == "frames":
-        return [_frame_folder(path, data.frame_template)]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
-        if not files:
-            raise DataError(f"{path}: no videos in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
-        return [Record(path=str(file), name=str(file)) for file in files]
-    if not path.exists():
+    if path.is_file():
+        return [Record(path=str(path), name=str(path))]
+    if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    return [Record(path=str(path), name=str(path))]
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    pattern = _name_pattern(data.frame_template)
+    num_pictures = Counter(file.parent for file in files if pattern.fullmatch(file.name))
+    records = [Record(path=str(file), name=str(file)) for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    records += [Record(path=str(folder), num_frames=n, name=str(folder)) for folder, n in num_pictures.items()]
+    if not records:
+        raise DataError(
+            f"{path}: neither videos ({', '.join(sorted(VIDEO_SUFFIXES))}) nor pictures named like "
+            f"{data.frame_template} in this folder"
+        )
+    return records
 
 
-def _frame_folder(path: Path, template: str) -> Record:
-    """A folder of numbered pictures, counted by the names that fit the template."""
-    pattern = re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template))
-    names = [file.name for file in path.iterdir()] if path.is_dir() else []
-    num_frames = sum(re.fullmatch(pattern, name) is not None for name in names)
-    if num_frames == 0:
-        raise DataError(f"{path}: no folder with pictures named like {template}")
-    return Record(path=str(path), num_frames=num_frames, name=str(path))
+def _name_pattern(template: str) -> re.Pattern[str]:
+    """What matches the numbered names of a frame template."""
+    return re.compile(re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template)))

@@ -12,7 +12,7 @@ from paddlevid.build import build_views
 from paddlevid.data.annotations import Record
 from paddlevid.deploy.manifest import Manifest, read_manifest
 from paddlevid.deploy.runtimes import PaddleRuntime, Runtime
-from paddlevid.errors import DataError
+from paddlevid.errors import ConfigError, DataError
 
 
 class Prediction(NamedTuple):
@@ -35,7 +35,7 @@ class Predictor:
         batch_size: views a run of the model.
 
     Raises:
-        ConfigError: the folder holds no exported model.
+        ConfigError: the folder holds no exported model, or one of another clip or other classes than it says.
     """
 
     def __init__(self, folder: str | Path, *, use_gpu: bool = False, use_tensorrt: bool = False, batch_size: int = 8):
@@ -84,6 +84,10 @@ class Predictor:
         logits = np.concatenate(
             [self.runtime(frames[start : start + self.batch_size]) for start in range(0, len(frames), self.batch_size)]
         )  # [V, K]
+        if logits.shape[1] != len(self.manifest.class_names):
+            raise ConfigError(
+                f"the model has {logits.shape[1]} classes, the config describes {len(self.manifest.class_names)}"
+            )
         return (_softmax(logits) if self.manifest.views.average == "probabilities" else logits).mean(axis=0)
 
     def rank(self, scores: np.ndarray, top_k: int) -> list[Prediction]:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +37,7 @@ def _quiet_stdout() -> Iterator[None]:
 
 
 class PaddleRuntime:
-    """Paddle Inference on CPU (with oneDNN), on GPU, or on GPU through TensorRT.
+    """Paddle Inference on CPU (with oneDNN) or on GPU.
 
     Args:
         model_file: `NAME.json` or `NAME.pdmodel`.
@@ -60,6 +60,8 @@ class PaddleRuntime:
         for path in (model_file, params_file):
             if not Path(path).is_file():
                 raise ConfigError(f"{path}: no such file of an exported model")
+        if use_tensorrt:
+            raise ConfigError("--use_tensorrt is not supported yet; use --use_gpu=True without it")
         import paddle
         from paddle import inference
 
@@ -69,11 +71,7 @@ class PaddleRuntime:
             if not paddle.device.is_compiled_with_cuda():
                 raise ConfigError("--use_gpu=True, but the installed PaddlePaddle is the CPU build")
             config.enable_use_gpu(1024, 0)
-            if use_tensorrt:
-                config.enable_tensorrt_engine(workspace_size=1 << 30, max_batch_size=16)
         else:
-            if use_tensorrt:
-                raise ConfigError("--use_tensorrt needs --use_gpu=True")
             tune_cpu()
             config.disable_gpu()
             config.enable_mkldnn()
@@ -83,13 +81,23 @@ class PaddleRuntime:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigError(f"{model_file}: Paddle Inference cannot load it: {reason}") from None
+        self._model_file = model_file
         self._has_run = False
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         self._input.copy_from_cpu(np.ascontiguousarray(frames))
-        with nullcontext() if self._has_run else _quiet_stdout():
+        if self._has_run:
             self._predictor.run()
+            return self._output.copy_to_cpu()
+        try:
+            with _quiet_stdout():
+                self._predictor.run()
+        except (RuntimeError, ValueError) as error:  # graphs do not tell what they take
+            raise ConfigError(
+                f"{self._model_file} does not take clips [T, H, W, C] of {list(frames.shape[1:])}; is the config of "
+                f"another model? Paddle Inference says: {str(error).strip().splitlines()[-1]}"
+            ) from None
         self._has_run = True
         return self._output.copy_to_cpu()

@@ -16,6 +16,8 @@ from paddlevid.schema.data import (
     CenterCropConfig,
     DataConfig,
     LinspaceSamplingConfig,
+    ResizeShortSideConfig,
+    ShortSideJitterConfig,
     TransformConfig,
 )
 from paddlevid.schema.types import (
@@ -115,6 +117,16 @@ class TrainConfig(Section):
         if isinstance(sizing[-1], CenterCropConfig) and len(sizing) == 1:
             raise ValueError("transforms: center_crop needs a resize before it, or small videos do not fill it")
         return self
+
+    def short_side_before_center_crop(self) -> int | None:
+        """The least short side that reaches a final center_crop; None where another crop, which scales up, ends."""
+        *before, last = [transform for transform in self.transforms if isinstance(transform, CROPS_TO_SIZE + RESIZES)]
+        if not isinstance(last, CenterCropConfig):
+            return None
+        resize = before[-1]
+        if isinstance(resize, ResizeShortSideConfig):
+            return resize.short_side
+        return resize.min_size if isinstance(resize, ShortSideJitterConfig) else None
 
 
 class ViewsConfig(Section):
@@ -219,7 +231,7 @@ class Config(Section):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     output_dir: str
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "gpu"] = "auto"
 
     @model_validator(mode="after")
@@ -235,6 +247,10 @@ class Config(Section):
             )
         if isinstance(self.schedule, CosineScheduleConfig) and self.schedule.min_lr > self.optimizer.lr:
             raise ValueError(f"schedule.min_lr {self.schedule.min_lr:g} is above optimizer.lr {self.optimizer.lr:g}")
+        if (resized := self.train.short_side_before_center_crop()) and resized < data.image_size:
+            raise ValueError(
+                f"train.transforms: center_crop to data.image_size {data.image_size} of frames resized to {resized}"
+            )
         for name in ("valid", "test"):
             split = getattr(self, name)
             if split is None:

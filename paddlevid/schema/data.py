@@ -55,7 +55,7 @@ class DataConfig(Section):
         if min(self.std) <= 0:
             raise ValueError(f"std {list(self.std)} must be positive")
         try:
-            numbered = self.frame_template.format(1, axis="x") != self.frame_template.format(2, axis="x")
+            numbered = self.frame_template.format(1) != self.frame_template.format(2)
         except (ValueError, IndexError, KeyError):
             numbered = False
         if not numbered:

@@ -104,6 +104,19 @@ def load_weights(
     return LoadReport(f"{where} ({kind.name})", tuple(values), resized, new, dropped)
 
 
+def load_trained(model: nn.Layer, source: str | Path) -> LoadReport:
+    """Load weights that must hold the whole model, as for a test or an export.
+
+    Raises WeightsError where `load_weights` does, and where any parameter would stay newly initialised.
+    """
+    report = load_weights(model, source)
+    if report.new:
+        raise WeightsError(
+            f"{source}: these weights are not of a trained model of this config; they do not hold {_few(report.new)}"
+        )
+    return report
+
+
 def resize_pos_embed(pos_embed: np.ndarray, shape: Sequence[int]) -> np.ndarray | None:
     """[1, 1+N, D] -> `shape`: the class position as it is, the others as a square picture, bicubic.
 

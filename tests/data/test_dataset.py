@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,14 @@ def test_frame_folders_give_the_pictures(tiny_recipe, tmp_path):
     sample = build.build_eval_dataset(cfg, cfg.test)[0]
     assert sample["label"] == 5
     assert sample["frames"][0, :, 0, 0, 0].tolist() == [20, 60, 100, 160]  # frames 0, 2, 4, 7 of linspace(0, 7, 4)
+
+
+def test_a_bug_in_a_dataset_is_raised_and_does_not_hang(tiny_recipe):
+    dataset = build.build_train_dataset(load_config(tiny_recipe()))
+    dataset = dataclasses.replace(dataset, transforms=[lambda frames, rng: 1 / 0])
+    plan = TrainPlan(16, 4, 4, epochs=1, seed=0)
+    with pytest.raises(ZeroDivisionError):
+        list(train_batches(dataset, plan, start_step=0, rank=0, world=1, num_workers=0))
 
 
 def test_class_names():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from paddlevid.config import load_config
 from paddlevid.data.annotations import Record
 from paddlevid.deploy.export import export_model
 from paddlevid.deploy.inputs import find_records
-from paddlevid.errors import DataError, ExportError
+from paddlevid.errors import ConfigError, DataError, WeightsError
 from paddlevid.runtime import run_command
 
 
@@ -135,7 +136,7 @@ def test_weights_that_leave_a_layer_untrained_are_not_exported(tiny_recipe, tmp_
     cfg = load_config(tiny_recipe())
     save_weights(build.build_model(cfg), tmp_path / "weights.pdparams")
     wider = load_config(tiny_recipe(), ["data.num_classes=5", "data.class_names=null"])
-    with pytest.raises(ExportError, match="head"):
+    with pytest.raises(WeightsError, match=r"do not hold head\.weight"):
         export_model(wider, tmp_path / "weights.pdparams", tmp_path / "inference" / "Net")
 
 
@@ -177,8 +178,12 @@ def test_predict_prints_the_three_lines_and_writes_files(exported, run_predict, 
         # relative paths of the list are taken from the recipe's data.root, which inference.yml holds
         assert code == 0
         assert out.count("Current video file:") == 7
-    assert len(table.read_text().splitlines()) == 1 + 7 * 5
-    assert len(json.loads(tree.read_text())) == 7
+    rows = list(csv.DictReader(table.open()))
+    assert [row["name"] for row in rows[::5]] == [record["name"] for record in json.loads(tree.read_text())]
+    assert len(rows) == 7 * 5
+    assert float(rows[0]["score"]) == pytest.approx(
+        json.loads(tree.read_text())[0]["predictions"][0]["score"], abs=1e-6
+    )
 
 
 def test_predict_on_a_folder_goes_on_after_a_bad_video(exported, run_predict, motion_set, tmp_path):
@@ -188,8 +193,13 @@ def test_predict_on_a_folder_goes_on_after_a_bad_video(exported, run_predict, mo
     source = next((motion_set / "test").rglob("*.mp4"))
     (videos / "deep" / "good.mp4").write_bytes(source.read_bytes())
     (videos / "bad.mp4").write_text("no video")
-    code, out, err = run_predict("-i", videos, "--model_file", folder / "Net.json")
+    table = tmp_path / "out.csv"
+    code, out, err = run_predict("-i", videos, "--model_file", folder / "Net.json", "--output", table)
     assert code == 2
+    assert {row["name"]: row["error"] != "" for row in csv.DictReader(table.open())} == {
+        str(videos / "bad.mp4"): True,
+        str(videos / "deep" / "good.mp4"): False,
+    }
     assert out.count("Current video file:") == 1
     assert "bad.mp4" in err
     assert "1 of 2 videos could not be read" in err
@@ -226,7 +236,7 @@ def test_predict_with_a_recipe_instead_of_a_manifest(exported, run_predict, tiny
 def test_find_records(tiny_recipe, tmp_path):
     data = load_config(tiny_recipe()).data
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no videos"):
+    with pytest.raises(DataError, match="neither videos"):
         find_records(tmp_path / "empty", data)
     frames = load_config(tiny_recipe(), ["data.format=frames"]).data
     folder = tmp_path / "frames"
@@ -234,4 +244,30 @@ def test_find_records(tiny_recipe, tmp_path):
     for number in (1, 2, 3):
         (folder / f"img_{number:05d}.jpg").touch()
     (folder / "notes.txt").touch()
-    assert find_records(folder, frames)[0].num_frames == 3
+    assert [record.num_frames for record in find_records(folder, frames)] == [3]
+    (tmp_path / "clip.mp4").touch()
+    assert find_records(tmp_path / "clip.mp4", frames)[0].num_frames is None, "a video, whatever the model was fed with"
+    assert {record.num_frames for record in find_records(tmp_path, frames)} == {None, 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("num_frames: 4", "num_frames: 5"), "does not take clips [T, H, W, C] of [5, 32, 32, 3]"),
+        (("num_classes: 8", "num_classes: 9"), "8 classes"),
+    ],
+)
+def test_predict_with_the_recipe_of_another_model(exported, run_predict, tiny_recipe, motion_set, change, expected):
+    _, _, folder = exported("tsm")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    recipe = folder / "other.yaml"
+    recipe.write_text(tiny_recipe("tsm").read_text().replace(*change).replace("  class_names:", "  # class_names:"))
+    code, _, err = run_predict("-i", video, "--model_file", folder / "Net.json", "--config", recipe)
+    assert code == 2
+    assert expected in err
+
+
+def test_tensorrt_is_refused_until_it_is_there(exported):
+    _, _, folder = exported("tsn")
+    with pytest.raises(ConfigError, match="not supported yet"):
+        paddlevid.Predictor(folder, use_gpu=True, use_tensorrt=True)
