@@ -19,7 +19,7 @@ ROWS = [
     {"errors", "runtime", "schema", "config"},
     {"models", "data"},
     {"build", "checkpoint", "optim", "metrics", "weights", "precision", "journal"},
-    {"evaluate", "report"},
+    {"evaluate", "report", "run"},
     {"train", "testing", "deploy"},
 ]
 PARTS = set.union(*ROWS)
