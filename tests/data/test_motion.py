@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from paddlevid.data import motion
-from paddlevid.data.motion import MOTIONS, main, render_clip, write_motion_set
+from paddlevid.data import motion, moving_shapes
+from paddlevid.data.motion import main, write_motion_set
+from paddlevid.data.moving_shapes import MOTIONS, render_clip
 from paddlevid.errors import DataError
 
 OPPOSITES = [("left", "right"), ("up", "down"), ("clockwise", "counter-clockwise"), ("growing", "shrinking")]
@@ -31,8 +32,8 @@ def shape_mask(frames_thwc: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def plain(monkeypatch):
     """White shapes on black, so that place, size and angle can be read off the pixels."""
-    monkeypatch.setattr(motion, "_colours", lambda rng: (np.zeros(3), np.ones(3)))
-    monkeypatch.setattr(motion, "_noise", lambda rng, size, cells: np.zeros((size, size, 3), np.float32))
+    monkeypatch.setattr(moving_shapes, "_colours", lambda rng: (np.zeros(3), np.ones(3)))
+    monkeypatch.setattr(moving_shapes, "_noise", lambda rng, size, cells: np.zeros((size, size, 3), np.float32))
 
 
 def measure(frames_thwc: np.ndarray) -> np.ndarray:
@@ -133,7 +134,7 @@ def test_shapes_stand_out_from_the_background():
     rng = np.random.default_rng(1)
     weights = np.array([0.299, 0.587, 0.114])
     for _ in range(300):
-        back, shape = motion._colours(rng)
+        back, shape = moving_shapes._colours(rng)
         assert 0.449 < (shape - back) @ weights < 0.601
 
 
