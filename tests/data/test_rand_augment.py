@@ -38,10 +38,8 @@ def test_equalize_spreads_the_levels():
     np.testing.assert_array_equal(out, 17 * np.arange(16))
 
 
-@pytest.mark.parametrize("op", sorted(RAND_AUGMENT_OPS))
+@pytest.mark.parametrize("op", sorted(RAND_AUGMENT_OPS.keys() - {"auto_contrast", "equalize", "invert"}))
 def test_operations_of_no_strength_change_nothing(op):
-    if op in ("auto_contrast", "equalize", "invert"):
-        pytest.skip("has no strength")
     frames = noise()
     out = RAND_AUGMENT_OPS[op](frames, 0.0, 1.0)
     assert np.abs(out.astype(int) - frames).max() <= (1 if op == "color" else 0)
