@@ -165,5 +165,8 @@ def atomic_write(path: str | Path, write: Callable[[str], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say what it was full for
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import paddle
 import pytest
+
+from paddlevid.runtime import atomic_write
 
 
 @pytest.fixture
@@ -162,3 +166,19 @@ def test_output_that_cannot_be_written(fails, tiny_recipe, tmp_path):
     blocked.write_text("")
     assert str(blocked) in fails("-c", tiny_recipe(), "-o", f"output_dir={blocked}/run")
     assert str(blocked) in fails("-c", tiny_recipe(), "-o", f"output_dir={blocked}")
+
+
+def test_a_disk_that_is_full_is_named_and_spares_what_is_there(tmp_path):
+    path = tmp_path / "last.pdparams"
+    path.write_text("good")
+
+    def fill_up(temporary):
+        with open(temporary, "w") as file:
+            file.write("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        atomic_write(path, fill_up)
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "good"
+    assert list(tmp_path.iterdir()) == [path]
