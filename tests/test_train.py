@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from conftest import ROOT
 
 from paddlevid import build
 from paddlevid.checkpoint import list_checkpoints
@@ -198,3 +203,39 @@ def test_resuming_names_what_differs(tiny_recipe, run_main, tmp_path, motion_set
         "2 steps were done",
     ):
         assert any(expected in line for line in warnings), expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes under /proc")
+def test_a_killed_run_leaves_no_workers_and_goes_on(tiny_recipe, run_main, tmp_path):
+    arguments = ["-c", str(tiny_recipe()), "-o", "train.checkpoint_every_steps=1"]
+    many = ["-o", "train.epochs=10000", "-o", "train.num_workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *arguments, *many], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    root = tmp_path / "output" / "checkpoints"
+    wait_until(lambda: list_checkpoints(root))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    assert len(children) == 2
+    wait_until(lambda: not any(is_alive(child) for child in children))
+    step = int(list_checkpoints(root)[-1].name.removeprefix("step_"))
+    assert run_main(*arguments, "-o", "train.epochs=10000", "--resume", "--max_iters", step + 2) == 0
+    assert [path.name for path in list_checkpoints(root)] == [f"step_{step + 2:07d}"]
+    steps = [row["step"] for row in read_metrics(tmp_path / "output" / "metrics.jsonl")]
+    assert steps == list(range(1, step + 3)), "each step once, in order"
+
+
+def is_alive(pid):
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds=60):
+    for _ in range(seconds * 10):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"did not come true in {seconds} s")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +13,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from paddlevid.data.dataset import Sample, TrainDataset, ViewDataset
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 
 
 class Batch(TypedDict):
@@ -109,7 +114,7 @@ def _load(dataset: TrainDataset | ViewDataset, keys: Iterable[list[Any]], num_wo
             batch_sampler=keys,
             collate_fn=collate,
             num_workers=num_workers,
-            worker_init_fn=_single_threaded,
+            worker_init_fn=_start_worker,
         )
     )
 
@@ -135,8 +140,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _single_threaded(worker: int) -> None:
-    """Workers already share the cores among themselves."""
+def _start_worker(worker: int) -> None:
+    """Workers share the cores among themselves already, and must not outlive a process that was killed."""
     import cv2
 
     cv2.setNumThreads(0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
