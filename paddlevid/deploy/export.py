@@ -46,8 +46,8 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
         WeightsError: the weights are not of this model.
         ExportError: the exported model answers differently.
     """
-    folder = Path(folder).resolve()
-    name = folder.name
+    folder = Path(folder)
+    name = folder.resolve().name
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     report = load_trained(model, weights)
