@@ -17,7 +17,19 @@ def parse_arguments() -> argparse.Namespace:
         help="change a value of the recipe, such as data.num_classes=2; may be repeated",
     )
     parser.add_argument("--test", action="store_true", help="test the weights of -w instead of training")
-    parser.add_argument("-w", "--weights", metavar="FILE", help="weights to start from, or to test")
+    parser.add_argument(
+        "-w",
+        "--weights",
+        metavar="FILE",
+        help="weights to start from, or to test: a file, a URL, or a name that tools/list_weights.py shows",
+    )
+    parser.add_argument(
+        "--weights-skip",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out the weights whose name this regular expression is found in, such as ^head; may be repeated",
+    )
     parser.add_argument("--validate", action="store_true", help="validate after each epoch and keep the best weights")
     parser.add_argument("--amp", action="store_true", help="train in mixed precision (GPU)")
     parser.add_argument("--amp_level", choices=("O1", "O2"), help="O1: by operator; O2: nearly everything")
@@ -34,6 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.max_iters is not None and args.max_iters < 1:
         parser.error("--max_iters must be at least 1")
+    if args.weights_skip and not args.weights:
+        parser.error("--weights-skip needs -w")
     if (args.amp_level or args.amp_dtype) and not args.amp:
         parser.error("--amp_level and --amp_dtype need --amp")
     return args
@@ -58,11 +72,18 @@ def main() -> None:
     if args.test:
         from paddlevid.testing import test
 
-        test(cfg, args.weights)
+        test(cfg, args.weights, weights_skip=args.weights_skip)
     else:
         from paddlevid.train import train
 
-        train(cfg, weights=args.weights, resume=args.resume, validate=args.validate, max_iters=args.max_iters)
+        train(
+            cfg,
+            weights=args.weights,
+            weights_skip=args.weights_skip,
+            resume=args.resume,
+            validate=args.validate,
+            max_iters=args.max_iters,
+        )
 
 
 if __name__ == "__main__":

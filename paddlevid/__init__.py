@@ -9,12 +9,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "create_model": "paddlevid.models",
+    "list_weights": "paddlevid.weights",
     "load_weights": "paddlevid.weights",
     "load_config": "paddlevid.config",
     "Predictor": "paddlevid.deploy.predictor",
     "Prediction": "paddlevid.deploy.predictor",
 }
-__all__ = ["Prediction", "Predictor", "create_model", "load_config", "load_weights"]
+__all__ = ["Prediction", "Predictor", "create_model", "list_weights", "load_config", "load_weights"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ WITHOUT_EFFECT = {
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
+    "train.checkpoint_format",
     "valid.num_workers",
     "test.num_workers",
 }
@@ -59,7 +61,15 @@ class Run:
     best_top1: float | None = None
 
 
-def prepare_run(cfg: Config, *, weights: str | None, resume: str | None, validate: bool, max_iters: int | None) -> Run:
+def prepare_run(
+    cfg: Config,
+    *,
+    weights: str | None,
+    weights_skip: Sequence[str],
+    resume: str | None,
+    validate: bool,
+    max_iters: int | None,
+) -> Run:
     """Check and build everything; the arguments are those of `paddlevid.train.train`."""
     out = Path(cfg.output_dir)
     if validate and cfg.valid is None:
@@ -77,7 +87,7 @@ def prepare_run(cfg: Config, *, weights: str | None, resume: str | None, validat
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     if checkpoint is None and weights is not None:
-        logger.info(str(load_weights(model, weights)))
+        load_weights(model, weights, skip=weights_skip).log(cfg.data.mean, cfg.data.std)
     model, optimizer = precision.decorate(model, build.build_optimizer(cfg, model))
     run = Run(
         cfg=cfg,

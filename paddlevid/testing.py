@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ from paddlevid.schema import Config
 from paddlevid.weights import load_trained
 
 
-def test(cfg: Config, weights: str | None) -> Evaluation:
+def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Evaluation:
     """Score `test.list`, print the summary, and write the scores of each video into the output directory.
 
     Raises:
@@ -28,14 +29,16 @@ def test(cfg: Config, weights: str | None) -> Evaluation:
     if split is None:
         raise ConfigError("--test needs a test section in the config")
     if weights is None:
-        raise ConfigError("--test needs the weights to test: -w FILE")
+        raise ConfigError(
+            "--test needs the weights to test: -w FILE, or the name of public ones (tools/list_weights.py)"
+        )
     dataset = build.build_eval_dataset(cfg, split)
     class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
     device = set_device(cfg.device)
     ranks = init_ranks()
     setup_logging(None, ranks.rank)
     model = build.build_model(cfg)
-    logger.info(str(load_trained(model, weights)))
+    load_trained(model, weights, skip=weights_skip).log(cfg.data.mean, cfg.data.std)
     with tqdm(total=len(dataset), unit="video", disable=not show_progress(ranks.rank), leave=False) as bar:
         result = evaluate(
             model,

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import paddle.nn.functional as F
 from tqdm import tqdm
 
 from paddlevid.checkpoint import (
-    MODEL_FILE,
+    MODEL_FILES,
     TrainState,
     save_checkpoint,
     save_weights,
@@ -53,6 +53,7 @@ def train(
     cfg: Config,
     *,
     weights: str | None = None,
+    weights_skip: Sequence[str] = (),
     resume: str | None = None,
     validate: bool = False,
     max_iters: int | None = None,
@@ -60,7 +61,8 @@ def train(
     """Train a recipe, alone or as one process of a launch, and return its output directory.
 
     Args:
-        weights: a file to start from.
+        weights: what to start from: a file, a URL, or a name of public weights.
+        weights_skip: regular expressions for names of weights to leave out.
         resume: `auto` (the newest checkpoint of the output directory, if any) or the path of a checkpoint.
         validate: score `valid.list` after each epoch, and keep the best weights.
         max_iters: stop after this many steps in all.
@@ -68,7 +70,9 @@ def train(
     Raises:
         UserError: whatever a user can cause; see `paddlevid.errors`.
     """
-    run = prepare_run(cfg, weights=weights, resume=resume, validate=validate, max_iters=max_iters)
+    run = prepare_run(
+        cfg, weights=weights, weights_skip=weights_skip, resume=resume, validate=validate, max_iters=max_iters
+    )
     ranks, plan = run.ranks, run.plan
     journal = Journal(run.out, run.step) if ranks.rank == 0 else None
     batches = train_batches(
@@ -225,7 +229,7 @@ def _validate(run: Run, valid_set: ViewDataset, journal: Journal | None) -> None
     journal.write("valid", run.step, **scores)
     logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     if is_best:
-        save_weights(run.model, run.out / "best.pdparams")
+        _write_only(run, "best", lambda path: save_weights(run.model, path))
         logger.info(f"Already save the best model (top1 acc){result.top1:.4f}")
 
 
@@ -240,9 +244,27 @@ def _save_checkpoint(run: Run) -> None:
     if run.ranks.rank != 0:
         return
     state = TrainState(run.step, run.best_top1, run.cfg.model_dump(mode="json"), describe_data(run.dataset))
-    keep = run.cfg.train.keep_checkpoints
-    saved = save_checkpoint(run.out / "checkpoints", state, run.model, run.optimizer, run.scaler, keep=keep)
-    atomic_write(run.out / "last.pdparams", lambda path: _link_or_copy(saved / MODEL_FILE, path))
+    train = run.cfg.train
+    saved = save_checkpoint(
+        run.out / "checkpoints",
+        state,
+        run.model,
+        run.optimizer,
+        run.scaler,
+        keep=train.keep_checkpoints,
+        weights_format=train.checkpoint_format,
+    )
+    model_file = saved / MODEL_FILES[train.checkpoint_format]
+    _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(model_file, temporary)))
+
+
+def _write_only(run: Run, name: str, write: Callable[[Path], None]) -> None:
+    """Write `OUTPUT/name.FORMAT`, and remove the older one of a run that was resumed in the other format."""
+    path = run.out / f"{name}.{run.cfg.train.checkpoint_format}"
+    write(path)
+    for other in MODEL_FILES:
+        if path.suffix != f".{other}":
+            path.with_suffix(f".{other}").unlink(missing_ok=True)
 
 
 def _link_or_copy(source: Path, target: str) -> None:

@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import json
+import os
+import pickle
+
 import numpy as np
 import paddle
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from paddlevid.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from paddlevid.checkpoint import (
+    MODEL_FILES,
+    OPTIMIZER_FILES,
+    TrainState,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
 from paddlevid.errors import WeightsError
+from paddlevid.weights import read_state
 
 STATE = TrainState(5, 0.5, {}, {})
+FORMATS = ("pdparams", "safetensors")
 
 
 def trained(optimizer, dtype="float32"):
@@ -34,9 +49,12 @@ def numbers(optimizer):
 
 @pytest.mark.parametrize("optimizer", ["Momentum", "AdamW"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_restored_under_other_names(tmp_path, optimizer, dtype):
+@pytest.mark.parametrize("weights_format", FORMATS)
+def test_restored_under_other_names(tmp_path, optimizer, dtype, weights_format):
     layer, opt = trained(optimizer, dtype)
-    path = save_checkpoint(tmp_path, STATE, layer, opt)
+    path = save_checkpoint(tmp_path, STATE, layer, opt, weights_format=weights_format)
+    names = {MODEL_FILES[weights_format], OPTIMIZER_FILES[weights_format], "state.json"}
+    assert {file.name for file in path.iterdir()} == names
     paddle.nn.Linear(1, 1)  # moves the names that Paddle gives to what is made next
     other, other_opt = trained(optimizer, dtype)
     other.weight.set_value(paddle.zeros([3, 2]).astype(dtype))
@@ -47,6 +65,104 @@ def test_restored_under_other_names(tmp_path, optimizer, dtype):
     assert len(mine) == len(theirs) > 1
     for one, two in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one, two)
+    mine, theirs = opt.state_dict(), other_opt.state_dict()
+    kinds = [[str(v.dtype) for v in state.values() if isinstance(v, paddle.Tensor)] for state in (mine, theirs)]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("weights_format", FORMATS)
+def test_the_schedule_and_the_scaler_are_restored(tmp_path, weights_format):
+    def make():
+        layer = paddle.nn.Linear(3, 2)
+        cosine = paddle.optimizer.lr.CosineAnnealingDecay(0.1, T_max=7)
+        schedule = paddle.optimizer.lr.LinearWarmup(cosine, 2, 0.0, 0.1)
+        optimizer = paddle.optimizer.Momentum(schedule, parameters=layer.parameters())
+        return layer, schedule, optimizer, paddle.amp.GradScaler(init_loss_scaling=4.0)
+
+    layer, schedule, optimizer, scaler = make()
+    for _ in range(3):
+        layer(paddle.ones([1, 3])).sum().backward()
+        optimizer.step()
+        schedule.step()
+    kept = {"scale": np.array([0.1], "float32"), "incr_count": 3, "decr_count": 1}
+    if scaler.is_enable():
+        scaler.load_state_dict(scaler.state_dict() | kept)
+    else:  # a scaler on a CPU keeps no state: stand in for one that does
+        scaler.state_dict = lambda: dict(kept)
+    path = save_checkpoint(tmp_path, STATE, layer, optimizer, scaler, weights_format=weights_format)
+
+    other, other_schedule, other_optimizer, other_scaler = make()
+    given = {}
+    other_scaler.load_state_dict = given.update
+    load_checkpoint(path, other, other_optimizer, other_scaler)
+    assert other_schedule.state_dict() == schedule.state_dict()
+    assert other_optimizer.get_lr() == optimizer.get_lr()
+    assert {name: given[name] for name in ("incr_count", "decr_count")} == {"incr_count": 3, "decr_count": 1}
+    assert given["scale"].dtype == np.float32
+    assert given["scale"].tolist() == np.array([0.1], "float32").tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_weights_are_written_by_the_suffix(tmp_path, dtype, suffix):
+    layer, _ = trained("Momentum", dtype)
+    save_weights(layer, tmp_path / f"w.{suffix}")
+    assert [file.name for file in tmp_path.iterdir()] == [f"w.{suffix}"]
+    state = read_state(tmp_path / f"w.{suffix}")
+    for name, tensor in layer.state_dict().items():
+        np.testing.assert_array_equal(state[name].read().astype("float32"), tensor.astype("float32").numpy())
+    if suffix == "safetensors":
+        with safe_open(tmp_path / "w.safetensors", framework="numpy") as file:
+            kind = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
+            assert {file.get_slice(name).get_dtype() for name in file.keys()} == {kind}  # noqa: SIM118
+    elif dtype == "float32":
+        np.testing.assert_array_equal(paddle.load(str(tmp_path / "w.pdparams"))["weight"].numpy(), layer.weight.numpy())
+
+
+class RunsCommand:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("weights_format", FORMATS)
+@pytest.mark.parametrize("names", [MODEL_FILES, OPTIMIZER_FILES])
+def test_a_checkpoint_runs_nothing(tmp_path, weights_format, names):
+    layer, opt = trained("Momentum")
+    path = save_checkpoint(tmp_path, STATE, layer, opt, weights_format=weights_format)
+    witness = tmp_path / "witness"
+    (path / names[weights_format]).write_bytes(pickle.dumps({"optimizer": RunsCommand(f"touch {witness}")}))
+    with pytest.raises(WeightsError, match=r"asks for posix\.system|is cut off or damaged"):
+        load_checkpoint(path, layer, opt)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("weights_format", FORMATS)
+@pytest.mark.parametrize("names", [MODEL_FILES, OPTIMIZER_FILES])
+def test_a_checkpoint_cut_off_or_incomplete(tmp_path, weights_format, names):
+    layer, opt = trained("Momentum")
+    path = save_checkpoint(tmp_path, STATE, layer, opt, weights_format=weights_format)
+    file = path / names[weights_format]
+    content = file.read_bytes()
+    for length in (0, 1, 9, 100, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(WeightsError, match="step_0000005"):
+            load_checkpoint(path, layer, opt)
+    file.unlink()
+    with pytest.raises(WeightsError, match=r"does not exist|it has no model"):
+        load_checkpoint(path, layer, opt)
+
+
+def test_optimizer_tensors_without_their_place_are_named(tmp_path):
+    layer, opt = trained("Momentum")
+    path = save_checkpoint(tmp_path, STATE, layer, opt, weights_format="safetensors")
+    file = path / "optimizer.safetensors"
+    for metadata in (None, {"state": "[]"}, {"state": "{"}, {"state": json.dumps({"scaler": {}})}):
+        save_file({"optimizer/weight_velocity_0": np.ones((3, 2), "float32")}, file, metadata)
+        with pytest.raises(WeightsError, match="does not hold the state of an optimizer"):
+            load_checkpoint(path, layer, opt)
 
 
 def test_the_checkpoint_of_another_model(tmp_path):

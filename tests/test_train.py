@@ -21,6 +21,11 @@ from paddlevid.data.loader import TrainPlan
 from paddlevid.journal import read_metrics
 from paddlevid.weights import read_state
 
+
+def read_arrays(path):
+    return {name: tensor.read() for name, tensor in read_state(path).items()}
+
+
 ONE_EPOCH = ("-o", "train.epochs=1")
 MOMENTUM = ("-o", "optimizer={name: momentum, lr: 0.05}")  # unlike AdamW, it minds the scale of gradients
 
@@ -56,18 +61,22 @@ def test_train_validate_and_test(model, tiny_recipe, run_main, tmp_path, capsys)
     assert json.loads((list_checkpoints(output / "checkpoints")[-1] / "state.json").read_text())["best_top1"] == best
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tiny_recipe, run_main, tmp_path):
+@pytest.mark.parametrize("form", ["pdparams", "safetensors"])
+def test_a_resumed_run_ends_with_the_same_weights(form, tiny_recipe, run_main, tmp_path):
     recipe = tiny_recipe()
     options = ("-o", "model.drop_path_rate=0.3", "-o", "train.checkpoint_every_steps=1")
+    options += ("-o", f"train.checkpoint_format={form}")
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run_main("-c", recipe, *options, "-o", f"output_dir={straight}", "--validate") == 0
     assert run_main("-c", recipe, *options, "-o", f"output_dir={stopped}", "--validate", "--max_iters", 3) == 0
     assert run_main("-c", recipe, *options, "-o", f"output_dir={stopped}", "--validate", "--resume") == 0
-    one, two = read_state(straight / "last.pdparams"), read_state(stopped / "last.pdparams")
+    one, two = read_arrays(straight / f"last.{form}"), read_arrays(stopped / f"last.{form}")
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
     assert train_losses(straight) == train_losses(stopped)
+    pickles = [path.name for path in stopped.rglob("*") if path.suffix in (".pdparams", ".pdopt")]
+    assert bool(pickles) == (form == "pdparams")
     lrs = [[row.get("lr") for row in read_metrics(out / "metrics.jsonl")] for out in (straight, stopped)]
     assert lrs[0][-2] == lrs[1][-2], "the schedule goes on where it was"
 
@@ -80,7 +89,7 @@ def test_accumulated_micro_batches_equal_one_batch(tiny_recipe, run_main, tmp_pa
         options = ("-o", f"train.batch_size={batch_size}", "-o", f"output_dir={output}", *MOMENTUM)
         assert run_main("-c", recipe, *options) == 0
         curves.append(train_losses(output))
-        weights.append(read_state(output / "last.pdparams"))
+        weights.append(read_arrays(output / "last.pdparams"))
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
     for name in weights[0]:
         np.testing.assert_allclose(weights[0][name], weights[1][name], atol=1e-5, err_msg=name)
@@ -102,7 +111,7 @@ def test_one_step_of_sgd_is_the_learning_rate_times_the_gradient_of_the_mean_los
     paddle.nn.functional.cross_entropy(logits, paddle.to_tensor(targets), soft_label=True).backward()
 
     assert run_main("-c", recipe, *sgd, "--max_iters", 1) == 0
-    after = read_state(tmp_path / "output" / "last.pdparams")
+    after = read_arrays(tmp_path / "output" / "last.pdparams")
     for name, parameter in model.named_parameters():
         expected = before[name] - 0.5 * parameter.grad.numpy()
         np.testing.assert_allclose(after[name], expected, atol=1e-5, err_msg=name)
@@ -239,3 +248,25 @@ def wait_until(condition, seconds=60):
             return
         time.sleep(0.1)
     raise AssertionError(f"did not come true in {seconds} s")
+
+
+def test_a_run_goes_on_in_another_format(tiny_recipe, run_main, tmp_path):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, "--validate", "--max_iters", 1) == 0
+    other = ("-o", "train.checkpoint_format=safetensors")
+    assert run_main("-c", recipe, "--validate", "--resume", *other) == 0
+    files = {path.name for path in (tmp_path / "output").iterdir()}
+    assert {"last.safetensors"} <= files
+    assert not {"last.pdparams"} & files
+    assert run_main("--test", "-c", recipe, "-w", tmp_path / "output" / "last.safetensors") == 0
+
+
+def test_what_weights_skip_names_starts_anew(tiny_recipe, run_main, tmp_path, capfd):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, "--max_iters", 1) == 0
+    weights = ("-w", tmp_path / "output" / "last.pdparams")
+    again = ("-c", recipe, "-o", f"output_dir={tmp_path / 'again'}", "--max_iters", 1, *weights)
+    assert run_main(*again, "--weights-skip", "^head", "--weights-skip", "time_embed") == 0
+    assert "new, 3: time_embed, head.weight, head.bias" in capfd.readouterr().out
+    assert run_main("--test", "-c", recipe, *weights, "--weights-skip", "^head") == 2
+    assert "they do not hold head.weight" in capfd.readouterr().err

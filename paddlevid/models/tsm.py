@@ -14,7 +14,8 @@ from paddlevid.models.tsn import check_segment_options
 class TSM(nn.Layer):
     """Temporal shift module: video float32 [B, T, C, H, W] with T = num_segments -> logits [B, K].
 
-    1/shift_div of the channels comes from the next frame and as much from the frame before.
+    1/shift_div of the channels comes from the next frame and as much from the frame before. `shifted_layers` names the
+    layers whose input is shifted.
     Raises ConfigError for options that cannot be used.
     """
 
@@ -42,10 +43,14 @@ class TSM(nn.Layer):
             raise ConfigError("shift_place 'block' is for ResNets; mobilenet_v2 takes 'blockres'")
         self.num_segments = num_segments
         self.shift_div = shift_div
+        self.shift_place = shift_place
         self.feature_dim = FEATURE_DIMS[backbone]
         self.backbone = build_backbone(backbone)
-        for layer in layers_after_shift(self.backbone, shift_place):
+        shifted = layers_after_shift(self.backbone, shift_place)
+        for layer in shifted:
             layer.register_forward_pre_hook(self._shift_input)
+        ids = {id(layer) for layer in shifted}
+        self.shifted_layers = tuple(name for name, layer in self.named_sublayers() if id(layer) in ids)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.feature_dim, num_classes, weight_attr=Normal(std=0.001), bias_attr=Constant(0.0))
 
@@ -96,7 +101,8 @@ def layers_after_shift(backbone: nn.Layer, shift_place: str) -> list[nn.Layer]:
         residuals = [block for block in backbone.features if getattr(block, "use_res_connect", False)]
         return [block.conv[0] for block in residuals if len(block.conv) == 4]
     stages = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
-    # Deep networks are shifted in every second block, as in the authors' code
+    if shift_place == "block":
+        return [block for stage in stages for block in stage]
+    # The branches of deep networks are shifted in every second block, as in the authors' code
     step = 2 if len(backbone.layer3) >= 23 else 1
-    blocks = [block for stage in stages for block in list(stage)[::step]]
-    return blocks if shift_place == "block" else [block.conv1 for block in blocks]
+    return [block.conv1 for stage in stages for block in list(stage)[::step]]

@@ -105,6 +105,7 @@ class TrainConfig(Section):
     log_every_steps: PositiveInt = 10
     checkpoint_every_steps: PositiveInt | None = None
     keep_checkpoints: PositiveInt = 1
+    checkpoint_format: Literal["pdparams", "safetensors"] = "pdparams"
 
     @model_validator(mode="after")
     def _ends_at_image_size(self) -> TrainConfig:

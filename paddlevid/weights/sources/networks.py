@@ -1,0 +1,91 @@
+"""Image networks as a start for TSN and TSM: torchvision, paddle.vision and PaddleClas."""
+
+from __future__ import annotations
+
+import re
+
+from paddle import nn
+
+from paddlevid.errors import WeightsError
+from paddlevid.weights.source import (
+    BATCH_COUNTER,
+    DATA_PARALLEL,
+    TORCH_BATCH_NORM,
+    KeyMap,
+    Renamed,
+    Source,
+    has_key,
+    rename_keys,
+    start_of_backbone,
+)
+from paddlevid.weights.tensor import State
+
+# The MobileNetV2 of github.com/tonylins/pytorch-mobilenet-v2, which TSM uses, has each block in one flat list. Its
+# activations are entries 2 and 5, without weights. The first block, features.1, does not expand.
+FLAT_MOBILENET: KeyMap = (
+    (r"(features\.1\.conv)\.0\.", r"\1.0.0."),
+    (r"(features\.1\.conv)\.1\.", r"\1.0.1."),
+    (r"(features\.1\.conv)\.3\.", r"\1.1."),
+    (r"(features\.1\.conv)\.4\.", r"\1.2."),
+    (r"(features\.(?!1\.)\d+\.conv)\.0\.", r"\1.0.0."),
+    (r"(features\.(?!1\.)\d+\.conv)\.1\.", r"\1.0.1."),
+    (r"(features\.(?!1\.)\d+\.conv)\.3\.", r"\1.1.0."),
+    (r"(features\.(?!1\.)\d+\.conv)\.4\.", r"\1.1.1."),
+    (r"(features\.(?!1\.)\d+\.conv)\.6\.", r"\1.2."),
+    (r"(features\.(?!1\.)\d+\.conv)\.7\.", r"\1.3."),
+)
+
+
+def is_flat_mobilenet(state: State) -> bool:
+    return has_key(state, r"features\.\d+\.conv\.[4567]\.")
+
+
+def recognise(state: State) -> bool:
+    return has_key(state, r"^(module\.)?(layer\d\.\d+\.(conv|bn)\d|features\.\d+\.conv\.\d)\.")
+
+
+def rename(state: State) -> Renamed:
+    mobilenet = FLAT_MOBILENET if is_flat_mobilenet(state) else ()
+    return rename_keys(
+        state,
+        (DATA_PARALLEL, *TORCH_BATCH_NORM, *mobilenet),
+        drop=[BATCH_COUNTER],
+        transpose=has_key(state, r"\.running_(mean|var)$"),
+    )
+
+
+def adapt(renamed: Renamed, model: nn.Layer) -> Renamed:
+    return start_of_backbone(renamed, model, classifier=r"(fc|classifier)\.")
+
+
+STAGE_BLOCKS = {8: (2, 2, 2, 2), 16: (3, 4, 6, 3), 33: (3, 4, 23, 3)}
+
+
+def recognise_paddleclas(state: State) -> bool:
+    return has_key(state, r"^stem\.\d\.(conv|bn)\.|^blocks\.\d+\.(conv\d|short)\.(conv|bn)\.")
+
+
+def rename_paddleclas(state: State) -> Renamed:
+    if "stem.1.conv.weight" in state:
+        raise WeightsError("these are weights of a ResNet-vd, whose first layer is three; use a plain ResNet's")
+    indices = [int(match[1]) for key in state if (match := re.match(r"blocks\.(\d+)\.", key))]
+    stages = STAGE_BLOCKS.get(1 + max(indices), (1 + max(indices),))
+    places = [(stage + 1, i) for stage, num_blocks in enumerate(stages) for i in range(num_blocks)]
+
+    def place(match: re.Match[str]) -> str:
+        stage, i = places[int(match[1])]
+        return f"layer{stage}.{i}."
+
+    key_map: KeyMap = (
+        (r"^stem\.0\.conv\.", "conv1."),
+        (r"^stem\.0\.bn\.", "bn1."),
+        (r"^blocks\.(\d+)\.", place),
+        (r"\.short\.conv\.", ".downsample.0."),
+        (r"\.short\.bn\.", ".downsample.1."),
+        *((rf"\.conv{i}\.{part}\.", f".{part}{i + 1}.") for i in (2, 1, 0) for part in ("conv", "bn")),
+    )
+    return rename_keys(state, key_map)
+
+
+IMAGE_NETWORK = Source("image network of torchvision or paddle.vision", recognise, rename, adapt)
+PADDLECLAS = Source("ResNet of PaddleClas", recognise_paddleclas, rename_paddleclas, adapt)
