@@ -13,7 +13,13 @@ from paddlevid.runtime import run_command
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Write a folder that turns videos into labels by itself.")
     parser.add_argument("-c", "--config", required=True, help="the recipe that the model was trained with")
-    parser.add_argument("-p", "--pretrained_params", required=True, metavar="FILE", help="trained weights")
+    parser.add_argument(
+        "-p",
+        "--pretrained_params",
+        required=True,
+        metavar="FILE",
+        help="trained weights: a file, a URL, or a name that tools/list_weights.py shows",
+    )
     parser.add_argument(
         "-o", "--output_path", required=True, metavar="FOLDER", help="where to write; its last part names the model"
     )
@@ -37,6 +43,8 @@ def main() -> None:
 
     report = export_model(cfg, args.pretrained_params, args.output_path, pdmodel=args.pdmodel)
     print(report.weights)
+    if warning := report.weights.norm_warning(cfg.data.mean, cfg.data.std):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"exported to {report.folder}: {', '.join(report.files)}")
     print(
         f"largest difference from the model: {report.max_difference:.3g}, where the largest logit is "

@@ -19,7 +19,8 @@ from paddlevid.deploy.runtimes import PaddleRuntime
 from paddlevid.errors import DataError, ExportError
 from paddlevid.models.normalize import RawFrameClassifier
 from paddlevid.schema import Config
-from paddlevid.weights import LoadReport, load_trained
+from paddlevid.weights import LoadReport, load_trained, locate
+from paddlevid.weights.read import weights_file
 
 TOLERANCE = 1e-4  # of the largest logit: rounding stays below, a wrong layer does not
 CHECKED_BATCHES = (1, 3)
@@ -58,7 +59,7 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
         version=paddlevid.__version__,
         model_file=f"{name}.{'pdmodel' if pdmodel else 'json'}",
         params_file=f"{name}.pdiparams",
-        weights_sha256=hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+        weights_sha256=_sha256(weights_file(locate(weights))),
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as unchecked:
@@ -77,6 +78,14 @@ def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmode
             file.replace(folder / file.name)
     files = [manifest.model_file, manifest.params_file, MANIFEST_FILE]
     return ExportReport(folder, files, report, frames_from, difference, largest)
+
+
+def _sha256(path: Path) -> str:
+    checksum = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum.update(chunk)
+    return checksum.hexdigest()
 
 
 def _frames_to_check(cfg: Config, manifest: Manifest) -> tuple[np.ndarray, str]:

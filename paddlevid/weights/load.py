@@ -18,13 +18,16 @@ import paddle
 from paddle import nn
 
 from paddlevid.errors import WeightsError
+from paddlevid.models import TimeSformer
 from paddlevid.weights.download import locate
 from paddlevid.weights.read import read_file
 from paddlevid.weights.report import LoadReport, few
 from paddlevid.weights.resize import can_resize, resize_pos_embed, resize_time_embed
 from paddlevid.weights.source import Renamed, Source
 from paddlevid.weights.sources import OWN, SOURCES, huggingface
+from paddlevid.weights.sources.transformers import check_heads
 from paddlevid.weights.tensor import LazyTensor, State
+from paddlevid.weights.zoo import list_weights
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def plan_load(model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *,
         if kind is huggingface.HUGGINGFACE_TIMESFORMER:
             huggingface.check_config(config, model)
         renamed = kind.adapt(kind.rename(state), model)
+        if isinstance(model, TimeSformer) and kind is not OWN:
+            renamed = check_heads(renamed, model)
     except (WeightsError, ValueError) as error:
         raise WeightsError(f"{where} ({kind.name}): {error}") from error
 
@@ -82,10 +87,12 @@ def plan_load(model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *,
         dropped |= dict.fromkeys(renamed.origins[name], reason)
         may_be_new.add(name)
     resized = _resize(values, own, kind)
-
     _check_fit(
         values, own, may_be_new, renamed, f"{where} ({kind.name}) does not fit this {type(model).__name__}", kind
     )
+    public = next((weights for weights in list_weights() if weights.name == source), None)
+    if public is not None and public.is_bgr:
+        values = values | _to_rgb(values)
     made = {name: value for name, value in renamed.made.items() if name not in values and name in may_be_new}
     report = LoadReport(
         source=f"{where} ({kind.name})",
@@ -95,6 +102,7 @@ def plan_load(model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *,
         dropped=dropped,
         others=others,
         start_only=renamed.start_only,
+        note=public.note if public is not None else "",
         image_norm=kind.image_norm,
     )
     return Plan(values, made, report)
@@ -174,6 +182,12 @@ def _resize(values: State, own: Mapping[str, tuple[int, ...]], kind: Source) -> 
             values[name] = values[name].then(partial(resize, size=size, mode=mode), new)
             resized[name] = f"{list(old)} -> {list(new)}, {mode}"
     return resized
+
+
+def _to_rgb(values: State) -> State:
+    """The first layer, [D, C, p, p], of a TimeSformer that was trained on BGR, for RGB."""
+    first = {name: values[name] for name in ("patch_embed.proj.weight",) if name in values}
+    return {name: tensor.then(lambda weight: weight[:, ::-1], tensor.shape) for name, tensor in first.items()}
 
 
 def _check_fit(

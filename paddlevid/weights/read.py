@@ -57,7 +57,7 @@ def read_file(path: str | Path) -> WeightsFile:
     off, foreign, or does not hold tensors by name, and for one that asks for anything to be run; and so does a
     tensor's `read()` where its bytes are damaged.
     """
-    source = Source(_file_of(Path(path)))
+    source = Source(weights_file(Path(path)))
     head = source.read(0, min(source.size, 512)).tobytes()
     if head[8:9] == b"{":
         return _finished(source, read_safetensors(source.path)[0], ())
@@ -68,7 +68,8 @@ def read_file(path: str | Path) -> WeightsFile:
     raise WeightsError(f"{path} {_what_else(head, source.path)}")
 
 
-def _file_of(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """The file of weights in a folder of Hugging Face or a checkpoint; any other path as it is."""
     if not path.is_dir():
         return path
     for name in _IN_FOLDERS:

@@ -15,7 +15,8 @@ class LoadReport:
 
     `resized` gives the two shapes by name, `new` the parameters that were not in the source, `dropped` the reason by
     tensor of the source, `others` what the file held besides weights. `start_only` says why these are no weights of a
-    trained model of this kind. `image_norm` is mean and std, on a scale where 255 is 1, that a trained source expects.
+    trained model of this kind, `note` what else is known of public ones. `image_norm` is mean and std, on a scale where
+    255 is 1, that a trained source expects.
     """
 
     source: str
@@ -25,6 +26,7 @@ class LoadReport:
     dropped: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     start_only: str = ""
+    note: str = ""
     image_norm: ImageNorm | None = None
 
     def __str__(self) -> str:
@@ -40,6 +42,8 @@ class LoadReport:
             lines.append(f"dropped, {len(names)}: {few(names)} ({reason})")
         if self.others:
             lines.append(f"no weights: {few(self.others)}")
+        if self.note:
+            lines.append(f"note: {self.note}")
         return "\n".join(lines)
 
     def log(self, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -32,7 +32,8 @@ class PublicWeights:
     `family` is the model that it fits; networks of the family "image" start a training. `clip` says what goes in: for
     TimeSformer frames x distance between them, for TSM and TSN the backbone and the frames. `protocol` is temporal
     clips x spatial crops of the test in which the file scored `top1` and `top5`, in percent; "-" and None where its
-    project gives none. `note` is what it takes to reach them.
+    project gives none. `note` is what it takes to reach them. `is_bgr` says that the frames of its training had their
+    channels in the order of OpenCV; loaded by name, its first layer is turned round and takes RGB.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PublicWeights:
     top5: float | None = None
     note: str = ""
     md5: str | None = None
+    is_bgr: bool = False
 
     @property
     def sha256(self) -> str | None:
@@ -58,7 +60,7 @@ def list_weights() -> tuple[PublicWeights, ...]:
     return _TABLE
 
 
-_BGR = "trained on frames in BGR order: the code of TimeSformer does not reorder what OpenCV reads for SSv2"
+_BGR = "trained on frames in BGR order, as its code reads SSv2; by this name its first layer is turned to RGB"
 _HALF = "trained with mean 0.5 and std 0.5 on a scale of 0 to 1, not with the 0.45 and 0.225 of other TimeSformers"
 _TWICE = "the test as its README counts it; its configuration tests 2x10"
 _DENSE = "the test as its README counts it; its configuration tests 10x10"
@@ -81,9 +83,11 @@ def _hugging_face(name: str, repository: str, clip: str, top1: float, top5: floa
 
 
 def _of_facebook(name: str, source: str, url: str, clip: str, top1: float, top5: float) -> PublicWeights:
-    note = _BGR if _data(name) == "SSv2" else ""
-    licence = "CC-BY-NC 4.0"
-    return PublicWeights(name, _family(name), source, licence, url, _data(name), clip, "1x3", top1, top5, note)
+    is_bgr = _data(name) == "SSv2"
+    note, licence = _BGR if is_bgr else "", "CC-BY-NC 4.0"
+    return PublicWeights(
+        name, _family(name), source, licence, url, _data(name), clip, "1x3", top1, top5, note, is_bgr=is_bgr
+    )
 
 
 def _tsm(name: str, file: str, clip: str, protocol: str, top1: float, note: str = "") -> PublicWeights:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from paddle import nn
 
+from paddlevid.models import TimeSformer
 from paddlevid.weights.source import DATA_PARALLEL, Renamed, Source, drop_where, has_key, rename_keys
 from paddlevid.weights.tensor import State
 
@@ -56,6 +57,15 @@ def start_of_timesformer(renamed: Renamed, model: nn.Layer) -> Renamed:
         expected_new=frozenset(new),
         start_only="weights of an image network",
     )
+
+
+def check_heads(renamed: Renamed, model: TimeSformer) -> Renamed:
+    """Weights do not show the number of heads; that of every published ViT-B is 12."""
+    num_heads, dim = model.blocks[0].attn.num_heads, model.cls_token.shape[-1]
+    may_be_own = not is_over_time(renamed.state) and not renamed.start_only
+    if dim == 768 and num_heads != 12 and not may_be_own:
+        return replace(renamed, misfit=f"published models of width 768 have 12 heads, this model has {num_heads}")
+    return renamed
 
 
 def adapt(renamed: Renamed, model: nn.Layer) -> Renamed:
