@@ -23,7 +23,7 @@ KEY_MAP: KeyMap = (
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.time_embeddings$", "time_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^encoder\.layer\.", "blocks."),
+    (r"^(encoder\.layer|layers)\.", "blocks."),
     (r"\.temporal_layernorm\.", ".temporal_norm1."),
     (r"\.temporal_attention\.attention\.qkv\.", ".temporal_attn.qkv."),
     (r"\.temporal_attention\.output\.dense\.", ".temporal_attn.proj."),
@@ -31,6 +31,11 @@ KEY_MAP: KeyMap = (
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.attention\.attention\.(qkv|query|key|value)\.", r".attn.\1."),
     (r"\.attention\.output\.dense\.", ".attn.proj."),
+    # What transformers 5 calls the parts of a ViT in memory; its files keep the older names
+    (r"\.attention\.q_proj\.", ".attn.query."),
+    (r"\.attention\.k_proj\.", ".attn.key."),
+    (r"\.attention\.v_proj\.", ".attn.value."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
@@ -46,7 +51,7 @@ def recognise_timesformer(state: State) -> bool:
 
 
 def recognise_vit(state: State) -> bool:
-    return has_key(state, r"encoder\.layer\.\d+\.(layernorm_before|attention\.attention)\.")
+    return has_key(state, r"(encoder\.layer|layers)\.\d+\.(layernorm_before|attention\.(attention|q_proj))\.")
 
 
 def rename(state: State) -> Renamed:

@@ -65,7 +65,10 @@ def adapt_network(renamed: Renamed, model: nn.Layer) -> Renamed:
         return start_of_backbone(Renamed(plain, origins, renamed.dropped), model, classifier=r"(out|fc)\.")
     if not isinstance(model, TSM):
         return renamed
-    return replace(swap_directions(renamed, model), misfit=_misfit(model))
+    return replace(swap_directions(renamed, model.shift_div), misfit=_misfit(model))
+
+
+STREAM_WIDTHS = (64, 256, 512, 1024, 2048)  # of what a ResNet-50 shifts
 
 
 def _misfit(model: TSM) -> str:
@@ -80,6 +83,8 @@ def _misfit(model: TSM) -> str:
             f"channels, this model one in {model.shift_div}: set model.shift_div={model.num_segments}, or convert the "
             "file first with tools/convert_weights.py to keep one in 8"
         )
+    if any(2 * width // model.shift_div != 2 * (width // model.shift_div) for width in STREAM_WIDTHS):
+        return f"at {model.num_segments} segments PaddleVideo's TSM shifts uneven parts, this model even ones"
     return ""
 
 

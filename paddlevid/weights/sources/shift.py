@@ -47,18 +47,30 @@ def fit_shift(renamed: Renamed, model: nn.Layer) -> Renamed:
     return renamed
 
 
-def swap_directions(renamed: Renamed, model: TSM) -> Renamed:
-    """For weights of PaddleVideo: it takes the first fold of channels from the frame before and the second from the
-    next one, we and the authors the other way round; so the convolutions behind swap these input channels."""
+# Where a bottleneck network writes and reads the channels that are added up from block to block; axes of our weights
+_WRITES = re.compile(r"backbone\.(conv1|bn1|layer\d\.\d+\.(conv3|bn3|downsample\.[01]))\.")
+_READS = re.compile(r"backbone\.layer\d\.\d+\.(conv1|downsample\.0)\.")
+
+
+def swap_directions(renamed: Renamed, shift_div: int) -> Renamed:
+    """Weights of a ResNet that takes its first fold of channels from the frame before, and the second from the next.
+
+    Here, as in the authors' code, it is the other way round. So the channels of both folds change places, wherever
+    the network writes or reads what it shifts; its answers stay the same.
+    """
     state = dict(renamed.state)
-    for layer in model.shifted_layers:
-        name = f"{layer}.weight"
-        if name in state:
-            fold = state[name].shape[1] // model.shift_div
-            state[name] = state[name].then(partial(_swap, fold=fold), state[name].shape)
+    for name, tensor in renamed.state.items():
+        axes = [0] if _WRITES.match(name) or name == "head.weight" else []
+        axes += [1] if _READS.match(name) else []
+        for axis in axes:
+            if axis < len(tensor.shape):
+                swap = partial(_swap_folds, axis=axis, shift_div=shift_div)
+                state[name] = state[name].then(swap, tensor.shape)
     return replace(renamed, state=state)
 
 
-def _swap(weight: np.ndarray, fold: int) -> np.ndarray:
-    """[O, I, h, w] -> the same, the first two folds of I exchanged."""
-    return np.concatenate([weight[:, fold : 2 * fold], weight[:, :fold], weight[:, 2 * fold :]], axis=1)
+def _swap_folds(weight: np.ndarray, axis: int, shift_div: int) -> np.ndarray:
+    """The same shape, the first and the second of `shift_div` parts along an axis exchanged."""
+    fold = weight.shape[axis] // shift_div
+    first, second, rest = np.split(weight, [fold, 2 * fold], axis)
+    return np.concatenate([second, first, rest], axis)
