@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint
+.PHONY: quickstart test test-all parity lint
 .DELETE_ON_ERROR:
 
 quickstart: $(INSTALLED)
@@ -31,6 +31,11 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	$(RUN) -m pytest
+
+# Compares loaded weights with PyTorch's own answers. A build of torch that is there already is kept.
+parity: $(INSTALLED)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input -e ".[cpu,dev,parity]"
+	$(RUN) -m pytest -m "parity and not slow"
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

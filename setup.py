@@ -52,7 +52,7 @@ setup(
         "gpu": ["paddlepaddle-gpu>=3.0"],
         "onnx": ONNX,
         "openvino": ["openvino"],
-        "convert": ["torch"],
+        "parity": ["torch", "transformers"],
         "dev": ["pytest", "ruff", "mypy", "types-PyYAML", "types-tqdm", *ONNX],
     },
 )

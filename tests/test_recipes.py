@@ -18,9 +18,12 @@ from paddlevid.config import load_config
 from paddlevid.data.dataset import read_class_names
 from paddlevid.schema import Config
 from paddlevid.schema.types import Section
+from paddlevid.weights import list_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PUBLIC = {weights.name: weights for weights in list_weights()}
 PUBLISHED = [path for path in RECIPES if path.stem != "quickstart"]
 REQUIRED = object()
 
@@ -136,7 +139,8 @@ def test_header_tells_where_the_recipe_is_from(path: Path) -> None:
     assert re.search(r"\d{4}, arXiv:\d{4}\.\d{5}", header["Paper"])
     assert re.match(r"(\d\d\.\d+\D|none is published)", header["Top-1"])
     assert "we have not trained" in header["Top-1"]
-    assert re.match(r"https://|what configs/\w+\.yaml trained", header["Start"])
+    assert header["Start"].split()[0] in PUBLIC
+    assert f"-w {header['Start'].split()[0]}" in header["Train"]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=name_of)
@@ -150,8 +154,26 @@ def test_commands_of_the_header_run_this_recipe(path: Path, field: str, monkeypa
     args = main.parse_arguments()
     assert args.config == f"configs/{path.name}"
     assert (args.test, args.validate) == (field == "Test", field == "Train")
-    assert args.weights.startswith(("weights/", "output/"))
+    assert args.weights in PUBLIC or args.weights.startswith("output/")
     assert load_config(path, main.overrides_of(args)).test is not None
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=name_of)
+def test_the_tested_weights_are_those_of_the_published_number(path: Path) -> None:
+    header = header_of(path)
+    name = re.search(r"-w (\S+)", header["Test"])[1]
+    if header["Top-1"].startswith("none"):
+        assert name.startswith("output/")
+        return
+    weights = PUBLIC[name]
+    assert weights.family == load_config(path).model.name
+    assert f"{weights.top1:g}" in header["Top-1"].split(",")[0]
+    overrides = re.findall(r"-o '([^']+)'", header["Test"])
+    data = load_config(path, overrides).data
+    expected = {"tsm": IMAGENET, "tsn": IMAGENET, "timesformer": ((0.45,) * 3, (0.225,) * 3)}[weights.family]
+    if (weights.family, weights.source) == ("timesformer", "MMAction2"):
+        expected = ((0.5,) * 3, (0.5,) * 3)
+    assert (data.mean, data.std) == expected, "frames are normalised as these weights were trained"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
