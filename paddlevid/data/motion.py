@@ -229,7 +229,11 @@ def _encode(path: Path, frames_thwc: np.ndarray, fps: int, codec: str) -> None:
     import av
 
     num_frames, height, width, _ = frames_thwc.shape
-    quality = {"h264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qmin": "3", "qmax": "5"}}[codec]
+    # With mbtree the bytes of small videos depend on what lay in x264's memory before, on processors with AVX-512
+    quality = {
+        "h264": {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"},
+        "mpeg4": {"qmin": "3", "qmax": "5"},
+    }[codec]
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(CODECS[codec], rate=fps, options=quality)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -46,7 +46,7 @@ TURN_DEGREES = (110.0, 150.0)
 # speed over the clip runs from 1 - EASE to 1 + EASE times its mean, or the other way
 EASE = 0.35
 # a change of what a clip looks like changes this, so that a folder never holds clips of two kinds
-RECIPE = 1
+RECIPE = 2
 
 
 def render_clip(motion: str, rng: np.random.Generator, num_frames: int = 32, size: int = 96) -> np.ndarray:
