@@ -51,14 +51,20 @@ def load_weights(
     classes stays as the model has it.
 
     Raises WeightsError when any other tensor has no place or any other parameter no tensor; the model is then
-    unchanged. A file that turns out damaged where its numbers are read leaves the model partly loaded.
+    unchanged. A file that turns out damaged where its numbers are read, or that holds one that is not finite, leaves
+    the model partly loaded.
     """
     plan = plan_load(model, source, skip=skip)
     own = model.state_dict()
     for name, value in plan.made.items():
         own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
     for name, tensor in plan.values.items():
-        own[name].set_value(paddle.to_tensor(tensor.read()).astype(own[name].dtype))
+        array = tensor.read()
+        if not np.isfinite(array).all():
+            raise WeightsError(
+                f"{plan.report.source}: {name} holds numbers that are not finite: of a run that diverged?"
+            )
+        own[name].set_value(paddle.to_tensor(array).astype(own[name].dtype))
     return plan.report
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from file_server import Server
 
+from paddlevid.runtime import logger
 from paddlevid.weights import transfer
 
 
@@ -24,4 +25,6 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(transfer, "RETRY_PAUSES_SEC", (0.0, 0.01, 0.01))
+    # What another test's run has set up: without, a download says what it does on stderr
+    monkeypatch.setattr(logger, "handlers", [])
     return tmp_path / "cache" / "weights"
