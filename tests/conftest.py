@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from file_server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,3 +103,27 @@ def shared_videos() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real clips of ../shared/videos")
     return folder
+
+
+@pytest.fixture
+def server(cache: Path) -> Iterator[Server]:
+    server = Server()
+    yield server
+    for served in server.files.values():
+        served.go_on.set()
+    server.close()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of downloads, empty, with tries that follow each other at once."""
+    from paddlevid.runtime import logger
+    from paddlevid.weights import transfer
+
+    monkeypatch.setenv("PADDLEVID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(transfer, "RETRY_PAUSES_SEC", (0.0, 0.01, 0.01))
+    # What another test's run has set up: without, a download says what it does on stderr
+    monkeypatch.setattr(logger, "handlers", [])
+    return tmp_path / "cache" / "weights"
