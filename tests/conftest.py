@@ -126,4 +126,5 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(transfer, "RETRY_PAUSES_SEC", (0.0, 0.01, 0.01))
     # What another test's run has set up: without, a download says what it does on stderr
     monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)  # or pytest gives it handlers
     return tmp_path / "cache" / "weights"
