@@ -111,7 +111,7 @@ def load_checkpoint(
     path = Path(path)
     try:
         fields = json.loads((path / STATE_FILE).read_text())
-        state = TrainState(fields["step"], fields["best_top1"], fields["config"], fields["data"])
+        state = TrainState(int(fields["step"]), fields["best_top1"], fields["config"], fields["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a checkpoint to resume from: {STATE_FILE}: {error}") from None
     kind = format_of(path)
@@ -126,10 +126,36 @@ def load_checkpoint(
     extra = _READERS[kind](path / OPTIMIZER_FILES[kind])
     if not (isinstance(extra, dict) and isinstance(extra.get("optimizer"), dict) and "scaler" in extra):
         raise WeightsError(f"{path}: {OPTIMIZER_FILES[kind]} does not hold the state of an optimizer")
+    _check_optimizer(extra["optimizer"], model, optimizer, f"{path}: {OPTIMIZER_FILES[kind]}")
     optimizer.set_state_dict(_rename_back(model, extra["optimizer"]))
     if scaler is not None and extra["scaler"]:
         scaler.load_state_dict(extra["scaler"])
     return state
+
+
+# What Paddle's optimizers keep of each parameter; they stop in the first step where a part of it is missing
+_KEPT = {
+    "SGD": (),
+    "Momentum": ("velocity_0",),
+    "AdamW": ("moment1_0", "moment2_0"),
+}
+
+
+def _check_optimizer(
+    state: dict[str, Any], model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, where: str
+) -> None:
+    """Raises WeightsError where the state is not that of this optimizer for this model."""
+    kind = type(optimizer).__name__
+    for name, parameter in model.named_parameters():
+        if parameter.stop_gradient:
+            continue
+        for part in _KEPT[kind]:
+            kept = state.get(f"{name}_{part}", state.get(f"{name}_fp32_master_0_{part}"))
+            if kept is None or tuple(kept.shape) != tuple(parameter.shape):
+                raise WeightsError(
+                    f"{where} does not hold {part.removesuffix('_0')} of {name}, which {kind} needs; resume with the "
+                    "optimizer of the checkpoint, or start a new run from its weights"
+                )
 
 
 def format_of(path: str | Path) -> WeightsFormat:

@@ -23,6 +23,7 @@ from paddlevid.precision import Precision, choose_precision
 from paddlevid.runtime import Ranks, init_ranks, logger, set_device, setup_logging
 from paddlevid.schema import Config
 from paddlevid.weights import load_weights
+from paddlevid.weights.transfer import shown
 
 # What a resumed run may change and still end with the same weights.
 WITHOUT_EFFECT = {
@@ -110,7 +111,7 @@ def prepare_run(
         run.step, run.best_top1 = state.step, state.best_top1
         logger.info(f"resumed from {checkpoint} at step {state.step}")
         if weights is not None:
-            logger.warning(f"warning: -w {weights} has no effect on a resumed run")
+            logger.warning(f"warning: -w {shown(weights)} has no effect on a resumed run")
         if run.step >= run.total_steps:
             logger.warning(f"warning: all {run.total_steps} steps were done already")
         _warn_of_changes(state.config, cfg.model_dump(mode="json"))

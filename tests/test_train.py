@@ -269,4 +269,11 @@ def test_what_weights_skip_names_starts_anew(tiny_recipe, run_main, tmp_path, ca
     assert run_main(*again, "--weights-skip", "^head", "--weights-skip", "time_embed") == 0
     assert "new, 3: time_embed, head.weight, head.bias" in capfd.readouterr().out
     assert run_main("--test", "-c", recipe, *weights, "--weights-skip", "^head") == 2
-    assert "they do not hold head.weight" in capfd.readouterr().err
+    assert "nothing is loaded for head.weight" in capfd.readouterr().err
+
+
+def test_a_run_goes_on_with_its_own_optimizer_only(tiny_recipe, run_main, tmp_path, capfd):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, "--max_iters", 1) == 0
+    assert run_main("-c", recipe, "--resume", *MOMENTUM) == 2
+    assert "does not hold velocity of" in capfd.readouterr().err

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -26,9 +27,16 @@ def parse_arguments() -> argparse.Namespace:
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe"
     )
     parser.add_argument(
-        "--model", choices=("tsn", "tsm"), help="which one a file of PaddleVideo is of; its names are the same"
+        "--model",
+        choices=("tsn", "tsm"),
+        help="which one a file of PaddleVideo or paddlevid is of, where both have the same names",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.override and not args.config:
+        parser.error("--override changes a recipe, and needs -c")
+    if args.model and args.config:
+        parser.error("--model is told by the recipe of -c")
+    return args
 
 
 def main() -> None:
@@ -49,7 +57,22 @@ def main() -> None:
     if conversion.options is not None:
         options = ", ".join(f"{key}={value!r}" for key, value in conversion.options.items() if key != "name")
         print(f"model: create_model({conversion.options['name']!r}, {options})")
+        print("what weights do not show is assumed: " + assumed(conversion.options))
+    if conversion.report.image_norm is not None:
+        mean, std = (list(numbers) for numbers in conversion.report.image_norm)
+        print(f"frames: mean {mean}, std {std} on a scale of 0 to 1, as the source trains its models")
     print(f"written: {args.destination}")
+
+
+def assumed(options: dict[str, Any]) -> str:
+    """What of the arguments of `create_model` the names and shapes of weights cannot tell."""
+    if options["name"] == "timesformer":
+        return f"num_heads={options['num_heads']}, and of a space-only model its num_frames"
+    return (
+        "num_segments, shift_div and, for files of paddlevid, shift_place"
+        if options["name"] == "tsm"
+        else "num_segments"
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ from paddle import nn
 
 from paddlevid.errors import WeightsError
 from paddlevid.models import create_model
-from paddlevid.weights.download import locate
 from paddlevid.weights.infer import infer_model
 from paddlevid.weights.load import plan_load, recognise
-from paddlevid.weights.read import read_state
+from paddlevid.weights.opening import open_source
 from paddlevid.weights.report import LoadReport
 from paddlevid.weights.sources import huggingface
 from paddlevid.weights.tensor import LazyTensor
@@ -34,9 +33,9 @@ def convert_weights(
 ) -> Conversion:
     """Write the weights of `source`, anything that `load_weights` takes, under our names.
 
-    `destination` ends with .pdparams or .safetensors. Without a `model` the shapes of the weights tell which it is;
-    `name`, "tsn" or "tsm", is needed for files of PaddleVideo, where both have the same names. Weights of image
-    networks need a model, whose other parameters are then written as it has them.
+    `destination` ends with .pdparams or .safetensors; all is float32 in it. Without a `model` the shapes of the weights
+    tell which it is; `name`, "tsn" or "tsm", is needed for files of PaddleVideo and of paddlevid, where both have the
+    same names. Weights of image networks need a model, whose other parameters are then written as it has them.
 
     Raises WeightsError when the weights are not those of the model, or of no model that is known.
     """
@@ -53,7 +52,7 @@ def convert_weights(
         )
     state = {name: LazyTensor.of(value) for name, value in plan.made.items()} | plan.values
     state |= {name: LazyTensor.of(model.state_dict()[name].numpy()) for name in plan.report.new if name not in state}
-    write_weights({name: state[name] for name in model.state_dict()}, destination)
+    write_weights({name: state[name].as_float32() for name in model.state_dict()}, destination)
     return Conversion(plan.report, options)
 
 
@@ -62,12 +61,14 @@ def infer_options(source: str | Path, name: str | None = None) -> dict[str, Any]
 
     Raises WeightsError where they are of no model that is known.
     """
-    path = locate(source)
-    state = read_state(path)
-    kind = recognise(state)
+    opened = open_source(source)
+    kind = recognise(opened.state)
+    if opened.public is not None and not kind.names_tell_shift:
+        name = name or opened.public.family
     try:
-        options = infer_model(kind.rename(state), kind, name)
+        options = infer_model(kind.rename(opened.state), kind, name)
     except WeightsError as error:
-        raise WeightsError(f"{source} ({kind.name}): {error}") from error
-    num_heads = huggingface.read_config(path).get("num_attention_heads")
-    return options | {"num_heads": num_heads} if num_heads and options["name"] == "timesformer" else options
+        raise WeightsError(f"{opened.where} ({kind.name}): {error}") from error
+    if kind is huggingface.HUGGINGFACE_TIMESFORMER and "num_attention_heads" in opened.config:
+        options["num_heads"] = opened.config["num_attention_heads"]
+    return options

@@ -32,14 +32,20 @@ def locate(source: str | Path) -> Path:
         return fetch(text)
     if "://" in text:
         raise WeightsError(f"{shown(text)}: only addresses of http:// and https:// can be fetched")
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:  # the home of a user that there is not
+        raise WeightsError(f"{text}: {error}") from error
     if text and path.exists():  # an empty text would be the folder of the run
         return path
     public = {weights.name: weights for weights in list_weights()}
     if text in public:
         return fetch(public[text].url, md5=public[text].md5)
     if any(mark in text for mark in ("/", os.sep, ".")):
-        raise WeightsError(f"{text} does not exist")
+        hub = f"https://huggingface.co/{text}/resolve/main/model.safetensors"
+        is_repository = re.fullmatch(r"[\w-]+/[\w.-]+", text) and not path.suffix
+        hint = f"; weights of Hugging Face have an address, {hub}" if is_repository else ""
+        raise WeightsError(f"{text} does not exist{hint}")
     nearest = difflib.get_close_matches(text, public, n=1)
     hint = f"the nearest is {nearest[0]}, and " if nearest else ""
     what = f"{text or repr(text)} is neither a file nor a name of public weights"
@@ -74,9 +80,9 @@ def fetch(url: str, *, sha256: str | None = None, md5: str | None = None, progre
 
 def cache_folder() -> Path:
     """`weights` in $PADDLEVID_CACHE, else in `paddlevid` of $XDG_CACHE_HOME, else of ~/.cache."""
-    if os.environ.get("PADDLEVID_CACHE"):
-        return Path(os.environ["PADDLEVID_CACHE"]).expanduser() / "weights"
     try:
+        if os.environ.get("PADDLEVID_CACHE"):
+            return Path(os.environ["PADDLEVID_CACHE"]).expanduser() / "weights"
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise WeightsError("there is no home folder to keep weights in; set PADDLEVID_CACHE to a folder") from error
@@ -103,7 +109,11 @@ class _Checksum(NamedTuple):
 
 def _checksums(address: str, fragment: str, sha256: str | None, md5: str | None) -> list[_Checksum]:
     found = [("sha256", sha256), ("md5", md5), ("sha256", sha256_in_name(address))]
-    found += [(kind, digits) for kind, digits in re.findall(r"(?:^|&)(sha256|md5)=([^&]*)", fragment)]
+    for part in filter(None, fragment.split("&")):
+        kind, _, digits = part.partition("=")
+        if kind not in ("sha256", "md5"):
+            raise WeightsError(f"{shown(address)}: #{part} is no checksum; use #sha256=... or #md5=...")
+        found.append((kind, digits))
     checksums = [_Checksum(kind, digits.lower()) for kind, digits in found if digits is not None]
     for kind, digits in checksums:
         longest = _new_hash(kind).digest_size * 2

@@ -30,14 +30,19 @@ def infer_model(renamed: Renamed, kind: Source, name: str | None = None) -> dict
     state = renamed.state
     if kind is IMAGE_TRANSFORMER:
         raise WeightsError("an image transformer has the names of a TimeSformer without time: say with -c which it is")
-    if "head.weight" not in state:
-        raise WeightsError("these are no weights of a video model: they hold no classifier")
+    if "head.weight" not in state or len(state["head.weight"].shape) != 2:
+        raise WeightsError(
+            "these are no weights of a whole video model; if they are to start one, say with -c which recipe's"
+        )
     num_classes = state["head.weight"].shape[-1]
     if any(name.startswith("blocks.") for name in state):
         return {"name": "timesformer", "num_classes": num_classes, **_timesformer(state)}
     options = {"num_classes": num_classes, "backbone": _backbone(state)}
+    told = "tsm" if renamed.shifted else "tsn"
+    if kind.names_tell_shift and name not in (None, told):
+        raise WeightsError(f"--model {name}, but the names are those of a {told.upper()}")
     if kind.names_tell_shift:
-        name = "tsm" if renamed.shifted else "tsn"
+        name = told
     elif name is None:
         raise WeightsError("a TSN and a TSM have the same names in such files: say which this is, with --model")
     if name == "tsm" and renamed.shifted and not any(re.search(r"\.conv(1|\.0)$", layer) for layer in renamed.shifted):
@@ -60,10 +65,12 @@ def _timesformer(state: State) -> dict[str, Any]:
         }
     except KeyError as error:
         raise WeightsError(f"these are no whole weights of a TimeSformer: {error.args[0]} is missing") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise WeightsError("these are no weights of a TimeSformer: the shapes of its embeddings are none") from None
     if "time_embed" in state:
         divided = any(".temporal_attn." in name for name in state)
         options["attention"] = "divided_space_time" if divided else "joint_space_time"
-        options["num_frames"] = state["time_embed"].shape[1]
+        options["num_frames"] = state["time_embed"].shape[-2] if len(state["time_embed"].shape) > 1 else 0
     return options
 
 
@@ -82,4 +89,8 @@ def _names() -> str:
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
+    """How many numbers from 0 on a pattern finds. Raises WeightsError where one is left out."""
+    found = {int(match[1]) for name in names if (match := re.match(pattern, name))}
+    if found and max(found) != len(found) - 1:
+        raise WeightsError(f"of {max(found) + 1} blocks {len(found)} are there")
+    return len(found)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
@@ -19,15 +18,14 @@ from paddle import nn
 
 from paddlevid.errors import WeightsError
 from paddlevid.models import TimeSformer
-from paddlevid.weights.download import locate
-from paddlevid.weights.read import read_file
+from paddlevid.weights.opening import open_source
 from paddlevid.weights.report import LoadReport, few
 from paddlevid.weights.resize import can_resize, resize_pos_embed, resize_time_embed
 from paddlevid.weights.source import Renamed, Source
 from paddlevid.weights.sources import OWN, SOURCES, huggingface
 from paddlevid.weights.sources.transformers import check_heads
 from paddlevid.weights.tensor import LazyTensor, State
-from paddlevid.weights.zoo import list_weights
+from paddlevid.weights.zoo import PublicWeights
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Plan:
 
 
 def load_weights(
-    model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *, skip: Sequence[str] = ()
+    model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *, skip: str | Sequence[str] = ()
 ) -> LoadReport:
     """Put weights into a model: those of a file, of a folder of Hugging Face, of a URL, of a name in `list_weights()`,
     or arrays by name.
@@ -55,63 +53,83 @@ def load_weights(
     the model partly loaded.
     """
     plan = plan_load(model, source, skip=skip)
+    _assign(model, plan)
+    return plan.report
+
+
+def load_trained(model: nn.Layer, source: str | Path, *, skip: str | Sequence[str] = ()) -> LoadReport:
+    """Load weights that must hold the whole model, as for a test or an export.
+
+    Raises WeightsError where `load_weights` does, and where any parameter would stay newly initialised.
+    """
+    plan = plan_load(model, source, skip=skip)
+    report = plan.report
+    if report.start_only or report.new:
+        reasons = [report.start_only, f"nothing is loaded for {few(report.new)}" if report.new else ""]
+        reason = "; ".join(filter(None, reasons))
+        raise WeightsError(f"{report.source}: not trained weights for this config, but a start: {reason}")
+    _assign(model, plan)
+    return report
+
+
+def _assign(model: nn.Layer, plan: Plan) -> None:
     own = model.state_dict()
     for name, value in plan.made.items():
         own[name].set_value(paddle.to_tensor(value).astype(own[name].dtype))
     for name, tensor in plan.values.items():
-        array = tensor.read()
-        if not np.isfinite(array).all():
-            raise WeightsError(
-                f"{plan.report.source}: {name} holds numbers that are not finite: of a run that diverged?"
-            )
-        own[name].set_value(paddle.to_tensor(array).astype(own[name].dtype))
-    return plan.report
+        own[name].set_value(paddle.to_tensor(tensor.read()).astype(own[name].dtype))
 
 
-def plan_load(model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *, skip: Sequence[str] = ()) -> Plan:
+def plan_load(
+    model: nn.Layer, source: str | Path | Mapping[str, np.ndarray], *, skip: str | Sequence[str] = ()
+) -> Plan:
     """All of `load_weights` but the last step: only names and shapes are looked at, the model stays as it is."""
-    where, state, others, config = _open(source)
+    opened = open_source(source)
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    kind = recognise(state)
+    kind = recognise(opened.state)
+    where = f"{opened.where} ({kind.name})"
     try:
         if kind is huggingface.HUGGINGFACE_TIMESFORMER:
-            huggingface.check_config(config, model)
-        renamed = kind.adapt(kind.rename(state), model)
+            huggingface.check_config(opened.config, model)
+        renamed = kind.adapt(kind.rename(opened.state), model)
         if isinstance(model, TimeSformer) and kind is not OWN:
             renamed = check_heads(renamed, model)
-    except (WeightsError, ValueError) as error:
-        raise WeightsError(f"{where} ({kind.name}): {error}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from error
 
-    dropped, values, may_be_new = dict(renamed.dropped), dict(renamed.state), set(renamed.expected_new)
-    for name in _skipped(skip, renamed, own, where):
+    values, may_be_new = dict(renamed.state), set(renamed.expected_new)
+    reasons = {}  # by our name, why a tensor is not loaded
+    for name in _skipped([skip] if isinstance(skip, str) else skip, renamed, own, where):
         may_be_new.add(name)
-        if name in values:
-            del values[name]
-            dropped |= dict.fromkeys(renamed.origins[name], "skipped")
+        if values.pop(name, None) is not None:
+            reasons[name] = "skipped"
     for name in _other_class_count(values, own):
-        reason = f"for {values.pop(name).shape[-1]} classes; the model has {own[name][-1]}, its head starts anew"
-        dropped |= dict.fromkeys(renamed.origins[name], reason)
+        count = values.pop(name).shape[-1]
+        reasons[name] = f"for {count} classes; the model has {own[name][-1]}, its head starts anew"
         may_be_new.add(name)
+    if not values:
+        raise WeightsError(f"{where}: nothing is left to load")
     resized = _resize(values, own, kind)
-    _check_fit(
-        values, own, may_be_new, renamed, f"{where} ({kind.name}) does not fit this {type(model).__name__}", kind
-    )
-    public = next((weights for weights in list_weights() if weights.name == source), None)
-    if public is not None and public.is_bgr:
-        values = values | _to_rgb(values)
-    made = {name: value for name, value in renamed.made.items() if name not in values and name in may_be_new}
+    _check_fit(values, own, may_be_new, renamed, f"{where} does not fit this {type(model).__name__}", kind)
+    used = {key for name in values for key in renamed.origins[name]}
+    dropped = dict(renamed.dropped) | {
+        key: reason for name, reason in reasons.items() for key in renamed.origins[name] if key not in used
+    }
+    if opened.public is not None and opened.public.is_bgr:
+        values |= _to_rgb(values)
     report = LoadReport(
-        source=f"{where} ({kind.name})",
+        source=where,
         loaded=tuple(values),
         resized=resized,
         new=tuple(name for name in own if name not in values),
         dropped=dropped,
-        others=others,
-        start_only=renamed.start_only,
-        note=public.note if public is not None else "",
+        others=opened.others,
+        start_only=renamed.start_only or _other_family(opened.public, model),
+        note=opened.public.note if opened.public is not None else "",
         image_norm=kind.image_norm,
     )
-    return Plan(values, made, report)
+    made = {name: value for name, value in renamed.made.items() if name not in values and name in may_be_new}
+    return Plan({name: _finite(tensor, name, where) for name, tensor in values.items()}, made, report)
 
 
 def recognise(state: State) -> Source:
@@ -119,38 +137,36 @@ def recognise(state: State) -> Source:
     return next(kind for kind in SOURCES if kind.recognise(state))
 
 
-def load_trained(model: nn.Layer, source: str | Path, *, skip: Sequence[str] = ()) -> LoadReport:
-    """Load weights that must hold the whole model, as for a test or an export.
+def _finite(tensor: LazyTensor, name: str, where: str) -> LazyTensor:
+    """The tensor; reading it raises WeightsError where it holds infinities or what is no number."""
 
-    Raises WeightsError where `load_weights` does, and where any parameter would stay newly initialised.
-    """
-    report = load_weights(model, source, skip=skip)
-    if report.start_only or report.new:
-        reasons = [report.start_only, f"they do not hold {few(report.new)}" if report.new else ""]
-        reason = "; ".join(filter(None, reasons))
-        raise WeightsError(f"{source}: these are not trained weights for this config, but a start: {reason}")
-    return report
+    def check(array: np.ndarray) -> np.ndarray:
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{where}: {name} holds numbers that are not finite: of a run that diverged?")
+        return array
+
+    return tensor.then(check, tensor.shape)
 
 
-def _open(source: str | Path | Mapping[str, np.ndarray]) -> tuple[str, State, tuple[str, ...], dict[str, Any]]:
-    """What to call the source, its tensors, what else it holds, and the config.json beside it."""
-    if not isinstance(source, str | Path):
-        return "the given state", {name: LazyTensor.of(np.asarray(value)) for name, value in source.items()}, (), {}
-    path = locate(source)
-    file = read_file(path)
-    return str(source), file.state, file.others, huggingface.read_config(path)
+def _other_family(public: PublicWeights | None, model: nn.Layer) -> str:
+    """Names of tensors may not tell a TSM from a TSN, but public weights are known to be of one."""
+    if public is None or public.family not in ("tsm", "tsn"):
+        return ""
+    return "" if public.family.upper() == type(model).__name__ else f"weights of a {public.family.upper()}"
 
 
-def _skipped(skip: Sequence[str], renamed: Renamed, own: Mapping[str, tuple[int, ...]], where: str) -> set[str]:
+def _skipped(skip: Sequence[str], renamed: Renamed, own: Mapping[str, tuple[int, ...]], where: str) -> list[str]:
     """Our names of what a pattern is found in, by our name or by the file's."""
-    names: set[str] = set()
+    names: dict[str, None] = {}
     for pattern in skip:
         try:
             matches = re.compile(pattern).search
         except re.error as error:
             raise WeightsError(f"{pattern!r}, to be skipped, is no regular expression: {error}") from error
-        found = {name for name in own if matches(name)}
-        found |= {name for name, keys in renamed.origins.items() if matches(name) or any(map(matches, keys))}
+        found = dict.fromkeys(name for name in own if matches(name))
+        found |= dict.fromkeys(
+            name for name, keys in renamed.origins.items() if matches(name) or any(map(matches, keys))
+        )
         if not found:
             layers = {name.rsplit(".", i)[0] for name in own for i in (0, 1, 2)}
             raise WeightsError(
@@ -158,7 +174,7 @@ def _skipped(skip: Sequence[str], renamed: Renamed, own: Mapping[str, tuple[int,
                 + _hint(difflib.get_close_matches(pattern, sorted(layers), n=1))
             )
         names |= found
-    return names
+    return list(names)
 
 
 def _hint(close: Sequence[str]) -> str:
@@ -207,7 +223,7 @@ def _check_fit(
     homeless = [name for name in values if name not in own]
     missing = [name for name in own if name not in values and name not in set(may_be_new)]
     differing = [name for name in own if name in values and values[name].shape != own[name]]
-    not_numbers = [name for name, value in values.items() if value.dtype.kind not in "fiu"]
+    not_numbers = [name for name, value in values.items() if value.dtype.kind != "f"]
     if kind is OWN and len(homeless) == len(values):
         raise WeightsError(
             f"{message}: it is of no known source; its names are like {few(homeless)}, the model's {few(own)}"
@@ -224,7 +240,9 @@ def _check_fit(
         named = [f"{renamed.origin(n)} {list(values[n].shape)}, the model's {n} {list(own[n])}" for n in differing]
         parts.append(f"{len(differing)} differ in shape: {few(named)}")
     if not_numbers:
-        parts.append(f"{len(not_numbers)} are no numbers: {few(f'{n} of {values[n].dtype}' for n in not_numbers)}")
+        parts.append(
+            f"{len(not_numbers)} are no floating-point numbers: {few(f'{n} of {values[n].dtype}' for n in not_numbers)}"
+        )
     if renamed.misfit:
         parts.append(renamed.misfit)
     if parts:

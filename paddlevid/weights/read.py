@@ -195,6 +195,9 @@ def _finished(source: Source, state: Mapping[str, LazyTensor], others: tuple[str
     """The same tensors, but one that turns out to be damaged says which it is."""
     if not state:
         raise WeightsError(f"{source.path} holds no tensors")
+    odd = next((name for name in state if not name.isprintable()), None)
+    if odd is not None:
+        raise WeightsError(f"{source.path} holds a tensor under {one_line(repr(odd), 120)}, which is no name")
     named = {name: LazyTensor(t.shape, t.dtype, _Named(source.path, name, t)) for name, t in state.items()}
     return WeightsFile(named, others)
 

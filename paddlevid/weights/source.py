@@ -104,7 +104,7 @@ def rename_keys(
 
 def drop_where(renamed: Renamed, names: Iterable[str], reason: str) -> Renamed:
     """Without the tensors of these names of ours."""
-    names = {name for name in names if name in renamed.state}
+    names = [name for name in names if name in renamed.state]
     dropped = {key: reason for name in names for key in renamed.origins[name]}
     state = {name: tensor for name, tensor in renamed.state.items() if name not in names}
     return replace(renamed, state=state, dropped={**renamed.dropped, **dropped})

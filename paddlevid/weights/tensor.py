@@ -24,6 +24,9 @@ class LazyTensor:
         """The tensor that `function` makes of this one once it is read; `shape` is that of the result."""
         return LazyTensor(shape, self.dtype, lambda: function(self.read()))
 
+    def as_float32(self) -> LazyTensor:
+        return LazyTensor(self.shape, np.dtype(np.float32), lambda: self.read().astype(np.float32, copy=False))
+
     def transposed(self) -> LazyTensor:
         """[E, D] -> [D, E]: PyTorch's linear layers keep their weights [out, in], Paddle's [in, out]."""
         return self.then(np.transpose, self.shape[::-1])

@@ -31,7 +31,7 @@ RETRY_PAUSES_SEC = (1.0, 2.0, 4.0)  # before each of the tries that may fail wit
 TIMEOUT_SEC = 30.0  # without a byte
 CHUNK_BYTES = 1 << 16  # what a killed process may lose
 
-BY_HAND = "or download it by hand and give the file: -w FILE"
+BY_HAND = "or download it by hand and name the file"
 _BUSY = {408, 425, 429}  # with all from 500 on: a server that may answer otherwise in a moment
 _SECRETS = re.compile(r"([?&][^=&]*(?:token|sig|key|secret|password|credential|auth)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -156,6 +156,7 @@ def _receive_once(address: str, partial: Partial, bar: Any) -> None:
     if total is not None and partial.size < total:
         raise _Cut(f"the connection ended after {partial.size} of {total} bytes")
     if not partial.size:
+        partial.discard()
         raise WeightsError(f"{shown(address)}: the file there is empty")
 
 

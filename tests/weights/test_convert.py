@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from paddlevid import create_model
-from paddlevid.errors import WeightsError
+from paddlevid.errors import UserError, WeightsError
 from paddlevid.weights import convert_weights, load_weights, read_state
 from paddlevid.weights.tensor import LazyTensor
 from paddlevid.weights.write import write_weights
@@ -161,7 +161,7 @@ def test_an_image_network_is_converted_for_a_model(tmp_path):
     [
         ("w.safetensors", "w.bin", ".pdparams or .safetensors"),
         ("none.pth", "w.pdparams", "does not exist"),
-        ("w.safetensors", "w.pdparams", "no classifier"),
+        ("w.safetensors", "w.pdparams", "no weights of a whole video model"),
     ],
 )
 def test_the_tool_refuses_in_one_line(source, destination, words, state, tmp_path):
@@ -183,3 +183,41 @@ def test_the_tool_says_what_it_did(tmp_path):
     assert f"{len(state)} tensors loaded" in result.stdout
     assert "create_model('timesformer', " in result.stdout
     assert "written: ours.pdparams" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"blocks.99999999.x": (2,)}, "blocks"),
+        ({"cls_token": ()}, "TimeSformer"),
+        ({"cls_token": (1, 1, 0)}, "TimeSformer"),
+        ({"head.weight": ()}, "no weights of a whole video model"),
+        ({"pos_embed": (5,)}, "TimeSformer"),
+        ({"pos_embed": (1, 0, 8)}, "TimeSformer"),
+        ({"blocks.0.mlp.fc1.bias": ()}, "TimeSformer"),
+        ({"time_embed": (8,)}, "num_frames"),
+    ],
+)
+def test_odd_shapes_are_an_error(changes, words, tmp_path):
+    sizes = {"num_frames": 2, "image_size": 16, "patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2}
+    state = {n: v.numpy() for n, v in create_model("timesformer", num_classes=3, **sizes).state_dict().items()}
+    paddle.save(
+        state | {name: np.zeros(shape, "float32") for name, shape in changes.items()}, str(tmp_path / "w.pdparams")
+    )
+    with pytest.raises(UserError, match=words):
+        convert_weights(tmp_path / "w.pdparams", tmp_path / "ours.pdparams")
+
+
+def test_a_converted_file_is_float32_for_plain_paddle(tmp_path):
+    sizes = {"num_frames": 2, "image_size": 16, "patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 1}
+    model = create_model("timesformer", num_classes=3, **sizes)
+    save_file({n: v.numpy().astype("float16") for n, v in model.state_dict().items()}, tmp_path / "half.safetensors")
+    convert_weights(tmp_path / "half.safetensors", tmp_path / "ours.pdparams")
+    assert model.set_state_dict(paddle.load(str(tmp_path / "ours.pdparams"))) == ([], [])
+
+
+def test_names_that_tell_contradict_the_option(tmp_path):
+    state, _ = golden("official-tsm-resnet18")
+    save_file({key: np.ascontiguousarray(value) for key, value in state.items()}, tmp_path / "tsm.safetensors")
+    with pytest.raises(WeightsError, match="those of a TSM"):
+        convert_weights(tmp_path / "tsm.safetensors", tmp_path / "ours.pdparams", name="tsn")

@@ -195,10 +195,18 @@ def test_public_weights_of_bgr_frames_take_rgb(tmp_path, monkeypatch):
     path = tmp_path / "ssv2.safetensors"
     save_file(official(source), path)
     weights = next(weights for weights in zoo.list_weights() if weights.is_bgr)
-    monkeypatch.setattr("paddlevid.weights.load.locate", lambda _: path)
     load_weights(by_file, path)
-    report = load_weights(by_name, weights.name)
-    assert "BGR" in str(report)
+    with monkeypatch.context() as patch:
+        patch.setattr("paddlevid.weights.opening.locate", lambda _: path)
+        for called in (weights.name, weights.url):
+            assert "BGR" in str(load_weights(by_name, called))
+    # A folder of one's own that happens to have the name is not those weights
+    (tmp_path / weights.name).mkdir()
+    path.rename(tmp_path / weights.name / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    own = timesformer()
+    assert "BGR" not in str(load_weights(own, weights.name))
+    np.testing.assert_array_equal(own.patch_embed.proj.weight.numpy(), by_file.patch_embed.proj.weight.numpy())
     clip = paddle.rand([2, 2, 3, 16, 16])
     expected = source.eval()(clip.flip(axis=2)).numpy()
     np.testing.assert_allclose(by_name.eval()(clip).numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -227,3 +235,49 @@ def test_bilinear_keeps_the_corners():
 def test_times_are_taken_from_the_nearest():
     embed = np.arange(4, dtype="float32").reshape(1, 4, 1)
     assert resize_time_embed(embed, 8, "nearest").flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_public_weights_of_a_tsm_are_but_a_start_for_a_tsn(tmp_path, monkeypatch):
+    """PaddleVideo's names do not tell, the table of public weights does."""
+    path = tmp_path / "tsm.pdparams"
+    paddle.save(paddlevideo(create_model("tsm", num_classes=3, backbone="resnet50")), str(path))
+    monkeypatch.setattr("paddlevid.weights.opening.locate", lambda _: path)
+    model = create_model("tsn", num_classes=3, backbone="resnet50")
+    before = model.head.weight.numpy()
+    with pytest.raises(WeightsError, match="a start: weights of a TSM"):
+        load_trained(model, "tsm_k400_paddlevideo")
+    np.testing.assert_array_equal(model.head.weight.numpy(), before)
+    assert load_weights(model, "tsm_k400_paddlevideo").start_only == "weights of a TSM"
+
+
+def test_secrets_of_an_address_are_not_told(monkeypatch, tmp_path):
+    save_file(official(timesformer()), tmp_path / "w.safetensors")
+    monkeypatch.setattr("paddlevid.weights.opening.locate", lambda _: tmp_path / "w.safetensors")
+    url = "https://joe:geheim@example.org/w.safetensors?token=SECRET"
+    told = [str(load_weights(timesformer(), url))]
+    for options, skip in (({"depth": 2}, ()), ({}, "nothing of this name")):
+        with pytest.raises(WeightsError) as error:
+            load_weights(timesformer(**options), url, skip=skip)
+        told.append(str(error.value))
+    assert all("example.org" in text and "geheim" not in text and "SECRET" not in text for text in told)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    state = official(timesformer())
+    state["model.blocks.0.norm1.bias"][3] = np.nan
+    with pytest.raises(WeightsError, match=r"blocks\.0\.norm1\.bias holds numbers that are not finite"):
+        load_weights(timesformer(), state)
+    state["model.blocks.0.norm1.bias"] = np.zeros(8, "int32")
+    with pytest.raises(WeightsError, match=r"no floating-point numbers: blocks\.0\.norm1\.bias of int32"):
+        load_weights(timesformer(), state)
+
+
+def test_what_is_copied_and_half_skipped_is_not_called_dropped():
+    own = {n: v.numpy() for n, v in timesformer().state_dict().items()}
+    image = {name: value for name, value in own.items() if "temporal" not in name and name != "time_embed"}
+    report = load_weights(timesformer(), image, skip="temporal")
+    assert set(report.dropped) == {"head.weight", "head.bias"}
+    with pytest.raises(WeightsError, match="nothing is left to load"):
+        load_weights(timesformer(), own, skip="")
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        load_weights(timesformer(), {})

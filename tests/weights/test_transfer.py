@@ -79,7 +79,9 @@ def test_busy_servers_are_asked_again_and_others_not(server):
     for status in (403, 404, 410):
         url, _ = server.serve(f"/{status}.pth", statuses=[status] * 9)
         before = len(server.requests)
-        with pytest.raises(WeightsError, match=rf"{re.escape(url)}: the server answers {status} .*-w FILE") as caught:
+        with pytest.raises(
+            WeightsError, match=rf"{re.escape(url)}: the server answers {status} .*name the file"
+        ) as caught:
             fetch(url)
         assert "\n" not in str(caught.value)
         assert len(server.requests) == before + 1
@@ -172,10 +174,10 @@ def test_refused_unknown_and_unsafe_servers(server, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/w.pth"
-    with pytest.raises(WeightsError, match=rf"{url}: no connection to 127.0.0.1: Connection refused; .*-w FILE"):
+    with pytest.raises(WeightsError, match=rf"{url}: no connection to 127.0.0.1: Connection refused; .*name the file"):
         fetch(url)
     url, _ = server.serve()
-    with pytest.raises(WeightsError, match=r"no safe connection \(TLS\): .*-w FILE"):
+    with pytest.raises(WeightsError, match=r"no safe connection \(TLS\): .*name the file"):
         fetch(url.replace("http:", "https:"))
     with pytest.raises(WeightsError, match=r"http://a\.\.b/w\.pth cannot be fetched: .*empty"):
         fetch("http://a..b/w.pth")

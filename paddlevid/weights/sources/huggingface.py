@@ -68,7 +68,7 @@ def _join_qkv(renamed: Renamed) -> Renamed:
         parts = [f"{match[1]}.{part}.{match[2]}" for part in ("query", "key", "value")]
         if not all(part in state for part in parts):
             continue  # those that are there have no place then, and are named
-        if len({state[part].shape for part in parts}) > 1:
+        if len({state[part].shape for part in parts}) > 1 or not state[parts[0]].shape:
             shapes = ", ".join(f"{origins[part][0]} {list(state[part].shape)}" for part in parts)
             raise WeightsError(f"query, key and value differ in shape: {shapes}")
         joined = f"{match[1]}.qkv.{match[2]}"
@@ -82,7 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
     file = (path if path.is_dir() else path.parent) / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) and config.get("model_type") == "timesformer" else {}
 

@@ -69,8 +69,10 @@ def rename_paddleclas(state: State) -> Renamed:
     if "stem.1.conv.weight" in state:
         raise WeightsError("these are weights of a ResNet-vd, whose first layer is three; use a plain ResNet's")
     indices = [int(match[1]) for key in state if (match := re.match(r"blocks\.(\d+)\.", key))]
-    stages = STAGE_BLOCKS.get(1 + max(indices), (1 + max(indices),))
-    places = [(stage + 1, i) for stage, num_blocks in enumerate(stages) for i in range(num_blocks)]
+    num_blocks = 1 + max(indices, default=-1)
+    if num_blocks not in STAGE_BLOCKS:
+        raise WeightsError(f"these are weights of a ResNet with {num_blocks} blocks, not of 8, 16 or 33")
+    places = [(stage + 1, i) for stage, count in enumerate(STAGE_BLOCKS[num_blocks]) for i in range(count)]
 
     def place(match: re.Match[str]) -> str:
         stage, i = places[int(match[1])]
