@@ -57,14 +57,14 @@ def main() -> None:
     if conversion.options is not None:
         options = ", ".join(f"{key}={value!r}" for key, value in conversion.options.items() if key != "name")
         print(f"model: create_model({conversion.options['name']!r}, {options})")
-        print("what weights do not show is assumed: " + assumed(conversion.options))
+        print("weights do not show, so check: " + not_shown(conversion.options))
     if conversion.report.image_norm is not None:
         mean, std = (list(numbers) for numbers in conversion.report.image_norm)
         print(f"frames: mean {mean}, std {std} on a scale of 0 to 1, as the source trains its models")
     print(f"written: {args.destination}")
 
 
-def assumed(options: dict[str, Any]) -> str:
+def not_shown(options: dict[str, Any]) -> str:
     """What of the arguments of `create_model` the names and shapes of weights cannot tell."""
     if options["name"] == "timesformer":
         return f"num_heads={options['num_heads']}, and of a space-only model its num_frames"

@@ -50,9 +50,10 @@ def convert_weights(
         raise WeightsError(
             f"{plan.report.source}: {plan.report.start_only}: say with -c which recipe's model they are to start"
         )
+    own = model.state_dict()
     state = {name: LazyTensor.of(value) for name, value in plan.made.items()} | plan.values
-    state |= {name: LazyTensor.of(model.state_dict()[name].numpy()) for name in plan.report.new if name not in state}
-    write_weights({name: state[name].as_float32() for name in model.state_dict()}, destination)
+    state |= {name: LazyTensor.of(own[name].numpy()) for name in plan.report.new if name not in state}
+    write_weights({name: state[name].as_float32() for name in own}, destination)
     return Conversion(plan.report, options)
 
 

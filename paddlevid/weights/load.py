@@ -19,7 +19,7 @@ from paddle import nn
 from paddlevid.errors import WeightsError
 from paddlevid.models import TimeSformer
 from paddlevid.weights.opening import open_source
-from paddlevid.weights.report import LoadReport, few
+from paddlevid.weights.report import SHOWN, LoadReport, few
 from paddlevid.weights.resize import can_resize, resize_pos_embed, resize_time_embed
 from paddlevid.weights.source import Renamed, Source
 from paddlevid.weights.sources import OWN, SOURCES, huggingface
@@ -186,7 +186,7 @@ def _other_class_count(values: State, own: Mapping[str, tuple[int, ...]]) -> lis
     names: list[str] = [name for name in ("head.weight", "head.bias") if name in values and name in own]
     same_input = all(values[name].shape[:-1] == own[name][:-1] for name in names)
     counts = {values[name].shape[-1:] for name in names}
-    return names if same_input and len(counts) == 1 and counts != {own["head.bias"]} else []
+    return names if same_input and len(counts) == 1 and () not in counts and counts != {own["head.bias"]} else []
 
 
 def _resize(values: State, own: Mapping[str, tuple[int, ...]], kind: Source) -> dict[str, str]:
@@ -230,11 +230,12 @@ def _check_fit(
         )
     parts = []
     if homeless:
-        named = [_nearest(renamed.origin(name), name, {other: other for other in missing or own}) for name in homeless]
+        ours = {name: name for name in missing or own}
+        named = [_nearest(renamed.origin(name), name, ours) for name in homeless[:SHOWN]] + homeless[SHOWN:]
         parts.append(f"{len(homeless)} of its {len(values)} tensors have no place: {few(named)}")
     if missing:
         theirs = {name: renamed.origin(name) for name in homeless or values}
-        named = [_nearest(name, name, theirs) for name in missing]
+        named = [_nearest(name, name, theirs) for name in missing[:SHOWN]] + missing[SHOWN:]
         parts.append(f"{len(missing)} of {len(own)} parameters are not in it: {few(named)}")
     if differing:
         named = [f"{renamed.origin(n)} {list(values[n].shape)}, the model's {n} {list(own[n])}" for n in differing]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from paddlevid.runtime import logger
 from paddlevid.weights.source import ImageNorm
 
+SHOWN = 4  # names of a long list in a message
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -69,6 +71,6 @@ class LoadReport:
         )
 
 
-def few(names: Iterable[str], limit: int = 4) -> str:
+def few(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

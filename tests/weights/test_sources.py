@@ -281,3 +281,25 @@ def test_what_is_copied_and_half_skipped_is_not_called_dropped():
         load_weights(timesformer(), own, skip="")
     with pytest.raises(WeightsError, match="holds no tensors"):
         load_weights(timesformer(), {})
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"head.bias": ()},
+        {"head.weight": (), "head.bias": (3,)},
+        {"stem.0.conv.weight": (64, 3, 7, 7)},
+        {"module.base_model.layer1.0.conv1.net.weight": (2,)},
+        {"backbone.layer9.9.conv.0.conv.weight": (1,)},
+        {"model.blocks.0.attn.qkv.weight": ()},
+        {"blocks.0.attn.qkv.weight": (2, 2), "pos_embed": (3,)},
+        {f"vit.encoder.layer.0.attention.attention.{part}.weight": () for part in ("query", "key", "value")},
+        {"backbone.res2a.conv0._conv.weight": (), "backbone.res2a.conv0._batch_norm.weight": (), "head.fc.weight": ()},
+    ],
+    ids=lambda state: next(iter(state)),
+)
+@pytest.mark.parametrize("name", ["tsn", "tsm", "timesformer"])
+def test_no_shape_is_too_odd_for_an_error(name, state):
+    model = timesformer() if name == "timesformer" else create_model(name, num_classes=3, backbone="mobilenet_v2")
+    with pytest.raises(WeightsError):
+        load_weights(model, {key: np.zeros(shape, "float32") for key, shape in state.items()})

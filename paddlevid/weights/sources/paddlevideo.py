@@ -73,6 +73,8 @@ STREAM_WIDTHS = (64, 256, 512, 1024, 2048)  # of what a ResNet-50 shifts
 
 def _misfit(model: TSM) -> str:
     """PaddleVideo shifts the branch of each block, by one part in num_seg of its channels."""
+    if not hasattr(model.backbone, "layer1"):
+        return "PaddleVideo's TSM is a ResNet, this model is none"
     if model.shift_place != "blockres":
         return f"PaddleVideo's TSM has shift_place 'blockres', this model {model.shift_place!r}"
     if len(model.shifted_layers) != sum(len(getattr(model.backbone, f"layer{i}")) for i in (1, 2, 3, 4)):
