@@ -24,6 +24,11 @@ HAS_DECORD = (
 )
 # paddle2onnx 2.1 has no wheel for Python 3.13, and neither has the onnx that it asks for.
 ONNX = ["paddle2onnx>=2.1; python_version < '3.13'", "onnx; python_version < '3.13'", "onnxruntime"]
+TRAIN = ["visualdl"]
+RUNTIMES = ["onnxruntime", "openvino"]
+SERVE = ["fastapi", "prometheus-client", "python-multipart", "uvicorn", *RUNTIMES]
+TESTS = ["pytest", "ruff", "mypy", "types-PyYAML", "types-tqdm", "httpx", "pyarrow", "selenium"]
+DEMO = ["gradio>=6", *RUNTIMES]
 
 setup(
     name="paddlevid",
@@ -44,15 +49,26 @@ setup(
         "pyyaml",
         "safetensors",
         "tqdm",
-        "visualdl",
     ],
+    # What trains, and what runs exported folders; the second needs no PaddlePaddle.
     extras_require={
-        "cpu": ["paddlepaddle>=3.0"],
+        "cpu": ["paddlepaddle>=3.0", *TRAIN],
         # PyPI has no GPU build of PaddlePaddle 3: pip needs the package index of paddlepaddle.org.cn for this one.
-        "gpu": ["paddlepaddle-gpu>=3.0"],
+        "gpu": ["paddlepaddle-gpu>=3.0", *TRAIN],
+        "train": TRAIN,
         "onnx": ONNX,
+        "features": ["pyarrow"],
+        "int8": ["nncf"],
         "openvino": ["openvino"],
+        "serve": SERVE,
+        "demo": DEMO,
         "parity": ["torch", "transformers"],
-        "dev": ["pytest", "ruff", "mypy", "types-PyYAML", "types-tqdm", *ONNX],
+        "dev": [*TESTS, *ONNX, *SERVE, *DEMO],
+    },
+    entry_points={
+        "console_scripts": [
+            "paddlevid-serve = paddlevid.serve.cli:main",
+            "paddlevid-demo = paddlevid.demo.cli:main",
+        ]
     },
 )

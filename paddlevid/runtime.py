@@ -37,14 +37,23 @@ PADDLE_NOTICES = (
     "Tensor do not have .place. interface",
 )
 
+# Packages that only some of the commands need.
+HOW_TO_INSTALL = {
+    "paddle": 'pip install -e ".[cpu]", or the wheel of PaddlePaddle for your GPU (see README.md)',
+    "visualdl": 'pip install -e ".[train]"',
+    "fastapi": 'pip install -e ".[serve]"',
+    "uvicorn": 'pip install -e ".[serve]"',
+    "gradio": 'pip install -e ".[demo]"',
+}
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run a command line; what a user caused becomes one line on stderr and exit code 2."""
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command line and exit with the code it returns; what a user caused is one line on stderr and code 2."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side: errors only
     for notice in PADDLE_NOTICES:
         warnings.filterwarnings("ignore", message=notice)
     try:
-        main()
+        code = main()
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -55,12 +64,14 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         _fail(f"{error.filename or 'output'}: {error.strerror}")
     except ModuleNotFoundError as error:
-        if error.name != "paddle":
+        if error.name not in HOW_TO_INSTALL:
             raise
-        _fail('PaddlePaddle is not installed: pip install -e ".[cpu]", or the wheel for your GPU (see README.md)')
+        _fail(f"{error.name} is not installed: {HOW_TO_INSTALL[error.name]}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    if code:
+        sys.exit(code)
 
 
 def _fail(message: str) -> None:
@@ -153,6 +164,21 @@ class ConsoleHandler(logging.Handler):
 def show_progress(rank: int) -> bool:
     """Whether to draw progress bars: on a terminal, by the first process alone."""
     return rank == 0 and sys.stderr.isatty()
+
+
+def cache_folder() -> Path:
+    """$PADDLEVID_CACHE, else `paddlevid` in $XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        ConfigError: this user has no home folder.
+    """
+    try:
+        if os.environ.get("PADDLEVID_CACHE"):
+            return Path(os.environ["PADDLEVID_CACHE"]).expanduser()
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:
+        raise ConfigError("there is no home folder for a cache; set PADDLEVID_CACHE to a folder") from None
+    return home / "paddlevid"
 
 
 def atomic_write(path: str | Path, write: Callable[[str], object]) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from paddlevid.errors import WeightsError
+from paddlevid.runtime import cache_folder
 from paddlevid.weights.transfer import BY_HAND, Partial, receive, say, shown
 from paddlevid.weights.zoo import list_weights, sha256_in_name
 
@@ -61,7 +62,7 @@ def fetch(url: str, *, sha256: str | None = None, md5: str | None = None, progre
     with the address when the file cannot be had or is not the right one.
     """
     address, _, fragment = url.partition("#")
-    path = cache_folder() / _file_name(address)
+    path = weights_folder() / _file_name(address)
     checksums = _checksums(address, fragment, sha256, md5)
     try:
         if _is_cached(path, checksums):
@@ -78,15 +79,9 @@ def fetch(url: str, *, sha256: str | None = None, md5: str | None = None, progre
     return path
 
 
-def cache_folder() -> Path:
-    """`weights` in $PADDLEVID_CACHE, else in `paddlevid` of $XDG_CACHE_HOME, else of ~/.cache."""
-    try:
-        if os.environ.get("PADDLEVID_CACHE"):
-            return Path(os.environ["PADDLEVID_CACHE"]).expanduser() / "weights"
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError as error:
-        raise WeightsError("there is no home folder to keep weights in; set PADDLEVID_CACHE to a folder") from error
-    return Path(home) / "paddlevid" / "weights"
+def weights_folder() -> Path:
+    """Where what is fetched is kept."""
+    return cache_folder() / "weights"
 
 
 def _file_name(address: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from paddlevid.errors import WeightsError
-from paddlevid.weights.download import cache_folder, locate
+from paddlevid.weights.download import locate, weights_folder
 from paddlevid.weights.read import read_file
 from paddlevid.weights.sources import huggingface
 from paddlevid.weights.tensor import LazyTensor, State
@@ -43,7 +43,7 @@ def open_source(source: str | Path | Mapping[str, np.ndarray]) -> Opened:
     try:
         file = read_file(path)
     except WeightsError as error:
-        if path.parent == cache_folder():
+        if path.parent == weights_folder():
             raise WeightsError(f"{error} (it was fetched from {where}; delete it to have it fetched again)") from error
         raise
     return Opened(where, file.state, file.others, huggingface.read_config(path), public_weights(source))

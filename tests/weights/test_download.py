@@ -165,13 +165,13 @@ def test_a_cache_that_cannot_be_made_is_named(server, cache):
 
 
 def test_places_of_the_cache(monkeypatch, tmp_path):
-    assert download.cache_folder() == tmp_path / "cache" / "weights"
+    assert download.weights_folder() == tmp_path / "cache" / "weights"
     monkeypatch.delenv("PADDLEVID_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert download.cache_folder() == tmp_path / "xdg" / "paddlevid" / "weights"
+    assert download.weights_folder() == tmp_path / "xdg" / "paddlevid" / "weights"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert download.cache_folder() == tmp_path / "home" / ".cache" / "paddlevid" / "weights"
+    assert download.weights_folder() == tmp_path / "home" / ".cache" / "paddlevid" / "weights"
 
 
 def test_files_and_folders_are_themselves(tmp_path, monkeypatch):
