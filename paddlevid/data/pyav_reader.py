@@ -79,7 +79,7 @@ class PyavReader:
             for count, frame in enumerate(decode_in_order(self._path)):
                 number = count if numbers is None else numbers.get(frame.pts)
                 if number in waiting and not frame.is_corrupt:
-                    clip.put(waiting.pop(number), _to_rgb(frame))
+                    clip.put(waiting.pop(number), to_rgb(frame))
                 if not waiting:
                     return
         except av.error.FFmpegError as error:
@@ -111,7 +111,7 @@ def _decode_from(start: int, packets: Iterable[Any], index: PacketIndex, waiting
         packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in waiting else "NONREF"
         for frame in packet.decode():
             if decoded >= 0 and frame.pts in waiting and not frame.is_corrupt:
-                clip.put(waiting.pop(frame.pts), _to_rgb(frame))
+                clip.put(waiting.pop(frame.pts), to_rgb(frame))
         if not waiting or (decoded >= 0 and index.keyframe_before(next(iter(waiting))) > decoded):
             break
     return max(decoded, start)
@@ -167,21 +167,29 @@ def decode_in_order(path: str) -> Iterator[Any]:
             yield from packet.decode()
 
 
-def open_container(path: str, decoder: str) -> Any:
+def open_container(
+    path: str, decoder: str, *, options: dict[str, str] | None = None, timeout: float | None = None
+) -> Any:
+    """A container with pictures in it. `options` and `timeout`, in seconds, are for URLs."""
     import av
 
     try:
-        container = av.open(path)
+        # Titles and comments are in any encoding, and nobody reads them
+        container = av.open(path, options=options or {}, timeout=timeout, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: {decoder} cannot open this video: {error.strerror}") from None
-    if container.streams.video:
+    if container.streams.video and container.streams.video[0].codec_context is not None:
         return container
+    if container.streams.video:
+        container.close()
+        raise DataError(f"{path}: {decoder} cannot open this video: its codec is unknown")
     kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
     container.close()
     raise DataError(f"{path}: {decoder} cannot open this video: it holds no pictures, only {', '.join(kinds)}")
 
 
-def _to_rgb(frame: Any) -> np.ndarray:
+def to_rgb(frame: Any) -> np.ndarray:
+    """The picture of a decoded frame, uint8 RGB `[H, W, 3]`, upright."""
     frame_hwc = frame.to_ndarray(format="rgb24")
     # Telephones write how far the picture is to be turned, counterclockwise; PyAV before 14 does not tell.
     quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4

@@ -303,3 +303,27 @@ def test_frame_folder_errors(folder):
     cv2.imwrite(str(folder / "000003.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="differ in size, 30x20 and 8x8 pixels"):
         FrameFolder(folder, 5, "{:06d}.png").read(np.array([0, 2]))
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_a_title_in_another_encoding_is_no_matter(tmp_path, decoder):
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "TITLETITLE"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert b"TITLETITLE" in data
+    path.write_bytes(data.replace(b"TITLETITLE", b"\xff\xfeTITLE\xe9\xe8\xff"))
+    with open_video(path, decoder) as reader:
+        assert reader.read(np.array([0])).shape == (1, 64, 96, 3)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_an_unknown_codec_is_one_line(tmp_path, decoder):
+    path = write_video(tmp_path / "strange.mp4", num_frames=3)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zz9z"))
+    with pytest.raises(DataError, match=r"strange\.mp4: .*codec is unknown"):
+        open_video(path, decoder)
