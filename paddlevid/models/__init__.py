@@ -8,12 +8,25 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from paddle import nn
 
 from paddlevid.errors import ConfigError
-from paddlevid.models.normalize import Normalize, RawFrameClassifier
+from paddlevid.models.explain import forward_maps
+from paddlevid.models.normalize import Normalize, RawFrameClassifier, RawFrameExplainer, RawFrameStep
 from paddlevid.models.timesformer import TimeSformer
-from paddlevid.models.tsm import TSM
+from paddlevid.models.tsm import TSM, OnlineTSM
 from paddlevid.models.tsn import TSN
 
-__all__ = ["MODELS", "TSM", "TSN", "Normalize", "RawFrameClassifier", "TimeSformer", "create_model"]
+__all__ = [
+    "MODELS",
+    "TSM",
+    "TSN",
+    "Normalize",
+    "OnlineTSM",
+    "RawFrameClassifier",
+    "RawFrameExplainer",
+    "RawFrameStep",
+    "TimeSformer",
+    "create_model",
+    "forward_maps",
+]
 
 MODELS: dict[str, type[nn.Layer]] = {
     "timesformer": TimeSformer,

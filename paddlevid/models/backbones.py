@@ -37,3 +37,13 @@ def frame_features(backbone: nn.Layer, video: paddle.Tensor, feature_dim: int) -
     num_frames, channels, height, width = video.shape[1:]
     frames = video.reshape([-1, channels, height, width])  # [B*T, C, H, W]
     return backbone(frames).reshape([-1, num_frames, feature_dim])  # [B, T, D]
+
+
+def unpooled(backbone: nn.Layer, frames: paddle.Tensor) -> paddle.Tensor:
+    """What a 2D network takes the average of in the end: [B*T, C, H, W] -> [B*T, D, h, w]."""
+    if isinstance(backbone, MobileNetV2):
+        return backbone.features(frames)
+    x = backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(frames))))
+    for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):
+        x = stage(x)
+    return x

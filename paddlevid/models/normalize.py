@@ -6,6 +6,7 @@ import paddle
 from paddle import nn
 
 from paddlevid.errors import ConfigError
+from paddlevid.models.explain import forward_maps
 
 
 class Normalize(nn.Layer):
@@ -36,9 +37,9 @@ class Normalize(nn.Layer):
 
 
 class RawFrameClassifier(nn.Layer):
-    """A model with its normalisation in front, for export: uint8 [B, T, H, W, C] -> logits [B, K].
+    """A model with its normalisation in front, for export: uint8 [B, T, H, W, C] -> logits [B, K], features [B, D].
 
-    A model that scores each frame, [B, T, K], is averaged over them.
+    The features are what the linear classifier sees, so those of each frame, [B, T, D], may be averaged before it.
     """
 
     def __init__(self, normalize: Normalize, model: nn.Layer) -> None:
@@ -46,6 +47,40 @@ class RawFrameClassifier(nn.Layer):
         self.normalize = normalize
         self.model = model
 
-    def forward(self, frames_thwc: paddle.Tensor) -> paddle.Tensor:
-        logits = self.model(self.normalize(frames_thwc))
-        return logits.mean(axis=1) if logits.ndim == 3 else logits
+    def forward(self, frames_thwc: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        feats = self.model.forward_features(self.normalize(frames_thwc))
+        if feats.ndim == 3:
+            feats = feats.mean(axis=1)  # [B, D]
+        return self.model.forward_head(feats), feats
+
+
+class RawFrameStep(nn.Layer):
+    """A model of streams (`OnlineTSM`) with its normalisation in front, for export.
+
+    uint8 [B, 1, H, W, C], one frame, and state float32 [B, S] -> logits [B, K], features [B, D], state [B, S].
+    """
+
+    def __init__(self, normalize: Normalize, model: nn.Layer) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.model = model
+
+    def forward(
+        self, frame_thwc: paddle.Tensor, state: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        return self.model(self.normalize(frame_thwc).squeeze(1), state)
+
+
+class RawFrameExplainer(nn.Layer):
+    """`forward_maps` of a model with its normalisation in front, for export.
+
+    uint8 [B, T, H, W, C] -> logits [B, K], maps float32 [B, T, h, w, K or 1].
+    """
+
+    def __init__(self, normalize: Normalize, model: nn.Layer) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.model = model
+
+    def forward(self, frames_thwc: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        return forward_maps(self.model, self.normalize(frames_thwc))

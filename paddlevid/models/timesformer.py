@@ -275,6 +275,7 @@ class Attention(nn.Layer):
         self.num_heads = num_heads
         self.qkv = Linear(embed_dim, 3 * embed_dim)
         self.proj = Linear(embed_dim, embed_dim)
+        self.softmax = nn.Softmax()  # a layer, so that a hook can see the weights: `models/explain.py`
         self.attn_drop_rate = attn_drop_rate
         self.proj_drop = nn.Dropout(drop_rate)
 
@@ -296,7 +297,7 @@ class Attention(nn.Layer):
         q, k, v = qkv.transpose(order).unbind(0)  # each [B, N, H, T, D/H] over time, [B, T, H, N, D/H] over space
         if first_only:
             q, _ = q.split([1, q.shape[3] - 1], axis=3)
-        weights = F.softmax(times_transposed(q * q.shape[-1] ** -0.5, k))  # [B, N or T, H, T or N, T or N]
+        weights = self.softmax(times_transposed(q * q.shape[-1] ** -0.5, k))  # [B, N or T, H, T or N, T or N]
         weights = F.dropout(weights, self.attn_drop_rate, training=self.training)
         return (weights @ v).transpose([0, 3, 1, 2, 4] if over_time else [0, 1, 3, 2, 4])
 

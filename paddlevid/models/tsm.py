@@ -14,9 +14,9 @@ from paddlevid.models.tsn import check_segment_options
 class TSM(nn.Layer):
     """Temporal shift module: video float32 [B, T, C, H, W] with T = num_segments -> logits [B, K].
 
-    1/shift_div of the channels comes from the next frame and as much from the frame before. `shifted_layers` names the
-    layers whose input is shifted.
-    Raises ConfigError for options that cannot be used.
+    1/shift_div of the channels comes from the next frame and as much from the frame before; with `online` it comes from
+    the frame before alone, so that no frame waits for a later one: `OnlineTSM` runs such a model on a stream.
+    `shifted_layers` names the layers whose input is shifted. Raises ConfigError for options that cannot be used.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class TSM(nn.Layer):
         dropout: float = 0.5,
         modality: Literal["rgb", "rgb_diff", "flow"] = "rgb",
         snippet_length: int = 1,
+        online: bool = False,
     ) -> None:
         super().__init__()
         check_segment_options(num_classes, num_segments, backbone, dropout, modality, snippet_length)
@@ -44,6 +45,8 @@ class TSM(nn.Layer):
         self.num_segments = num_segments
         self.shift_div = shift_div
         self.shift_place = shift_place
+        self.online = online
+        self._stream: _Stream | None = None
         self.feature_dim = FEATURE_DIMS[backbone]
         self.backbone = build_backbone(backbone)
         shifted = layers_after_shift(self.backbone, shift_place)
@@ -72,7 +75,91 @@ class TSM(nn.Layer):
         return self.head(feats)
 
     def _shift_input(self, _layer: nn.Layer, inputs: tuple[paddle.Tensor]) -> paddle.Tensor:
-        return temporal_shift(inputs[0], self.num_segments, self.shift_div)
+        if self._stream is not None:
+            return self._stream.shift(inputs[0])
+        shift = online_shift if self.online else temporal_shift
+        return shift(inputs[0], self.num_segments, self.shift_div)
+
+
+class OnlineTSM(nn.Layer):
+    """One step of an online TSM along a stream; no two threads may call it, or its `model`, at once.
+
+    frame float32 [B, C, H, W], normalised, H = W = image_size, and state float32 [B, S], S = `state_size` -> logits
+    [B, K] and features [B, D] of this frame, and the state for the next one. A state of zeros begins a clip; the mean
+    of the logits over the frames of a clip is the answer of the model to it. Raises ConfigError for a model that is
+    not online.
+    """
+
+    def __init__(self, model: TSM, image_size: int) -> None:
+        super().__init__()
+        if not model.online:
+            raise ConfigError("this TSM looks at the next frame: only one trained with online: true runs on a stream")
+        self.model = model
+        self.fold_sizes = _fold_sizes(model, image_size)
+        self.state_size = sum(self.fold_sizes)
+
+    def forward(self, frame: paddle.Tensor, state: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        stream = _Stream(state.split(self.fold_sizes, axis=1), self.model.shift_div)
+        self.model._stream = stream
+        try:
+            feats = self.model.backbone(frame).reshape([-1, self.model.feature_dim])  # [B, D]
+        finally:
+            self.model._stream = None
+        return self.model.forward_head(feats), feats, paddle.concat(stream.next_folds, axis=1)
+
+
+class _Stream:
+    """What the shifted layers, in the order in which they run, keep of a frame for the next one: [B, fold*h*w] each."""
+
+    def __init__(self, folds: list[paddle.Tensor], shift_div: int) -> None:
+        self.folds = folds  # of the frame before
+        self.next_folds: list[paddle.Tensor] = []  # of this frame
+        self.shift_div = shift_div
+
+    def shift(self, x: paddle.Tensor) -> paddle.Tensor:
+        """[B, C, h, w] -> [B, C, h, w]"""
+        channels, height, width = x.shape[1:]
+        fold = channels // self.shift_div
+        behind = self.folds[len(self.next_folds)].reshape([-1, fold, height, width])
+        ahead, rest = x.split([fold, channels - fold], axis=1)
+        self.next_folds.append(ahead.reshape([-1, fold * height * width]))
+        return paddle.concat([behind, rest], axis=1)
+
+
+@paddle.no_grad()
+def _fold_sizes(model: TSM, image_size: int) -> list[int]:
+    """fold*h*w of each shifted layer in the order in which they run, found by running them."""
+    sizes: list[int] = []
+
+    def note(_layer: nn.Layer, inputs: tuple[paddle.Tensor]) -> None:
+        channels, height, width = inputs[0].shape[1:]
+        sizes.append(channels // model.shift_div * height * width)
+
+    layers = dict(model.named_sublayers())
+    hooks = [layers[name].register_forward_pre_hook(note) for name in model.shifted_layers]
+    was_training = model.training
+    model.eval()
+    model.backbone(paddle.zeros([model.num_segments, 3, image_size, image_size]))
+    if was_training:
+        model.train()
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def online_shift(x: paddle.Tensor, num_segments: int, shift_div: int) -> paddle.Tensor:
+    """Shift the first C//shift_div channels one frame on, [B*T, C, H, W] -> [B*T, C, H, W]; zeros enter.
+
+    Source: Lin et al., 2019, section 4.2, and the authors' online demo, which keeps these channels of a frame for the
+    next one.
+    """
+    channels, height, width = x.shape[1:]
+    fold = channels // shift_div
+    behind, rest = x.split([fold, channels - fold], axis=1)
+    frame = fold * height * width
+    earlier, last = behind.reshape([-1, num_segments * frame]).split([(num_segments - 1) * frame, frame], axis=1)
+    behind = paddle.concat([paddle.full_like(last, 0.0), earlier], axis=1).reshape([-1, fold, height, width])
+    return paddle.concat([behind, rest], axis=1)  # [B*T, C, H, W]
 
 
 def temporal_shift(x: paddle.Tensor, num_segments: int, shift_div: int) -> paddle.Tensor:

@@ -72,6 +72,7 @@ class TSMConfig(Section):
     shift_div: Annotated[int, Field(ge=3, le=24)] = 8
     shift_place: Literal["blockres", "block"] = "blockres"
     dropout: DropRate = 0.5
+    online: bool = False
 
     @model_validator(mode="after")
     def _place_exists(self) -> TSMConfig:

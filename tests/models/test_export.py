@@ -41,13 +41,15 @@ def clips(batch):
 
 
 def eager(raw, frames):
-    # The layer itself was turned into its static form; its parts were not
-    logits = raw.model(raw.normalize(paddle.to_tensor(frames)))
-    return (logits.mean(axis=1) if logits.ndim == 3 else logits).numpy()
+    """Logits and features: the layer itself was turned into its static form, but its parts were not."""
+    video = raw.normalize(paddle.to_tensor(frames))
+    outputs = raw.model(video), raw.model.forward_features(video)
+    # A TSN with the identity consensus answers for each frame
+    return [(x.mean(axis=1) if x.ndim == 3 else x).numpy() for x in outputs]
 
 
 @pytest.mark.parametrize("onednn", [False, True])
-def test_paddle_inference_gives_the_logits_of_the_model(exported, onednn):
+def test_paddle_inference_gives_the_logits_and_features_of_the_model(exported, onednn):
     raw, path = exported
     config = paddle.inference.Config(f"{path}.json", f"{path}.pdiparams")
     config.disable_gpu()
@@ -58,11 +60,12 @@ def test_paddle_inference_gives_the_logits_of_the_model(exported, onednn):
         frames = clips(batch)
         predictor.get_input_handle("frames").copy_from_cpu(frames)
         predictor.run()
-        logits = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
-        np.testing.assert_allclose(logits, eager(raw, frames), rtol=1e-4, atol=1e-4)
+        outputs = [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+        for output, expected in zip(outputs, eager(raw, frames), strict=True):
+            np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_onnx_runtime_gives_the_logits_of_the_model(exported, tmp_path):
+def test_onnx_runtime_gives_the_logits_and_features_of_the_model(exported, tmp_path):
     paddle2onnx = pytest.importorskip("paddle2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     raw, path = exported
@@ -72,5 +75,6 @@ def test_onnx_runtime_gives_the_logits_of_the_model(exported, tmp_path):
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for batch in (1, 3):
         frames = clips(batch)
-        (logits,) = session.run(None, {"frames": frames})
-        np.testing.assert_allclose(logits, eager(raw, frames), rtol=1e-4, atol=1e-4)
+        outputs = session.run(None, {"frames": frames})
+        for output, expected in zip(outputs, eager(raw, frames), strict=True):
+            np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
