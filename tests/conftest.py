@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from file_server import Server
+
+if TYPE_CHECKING:
+    from exported_models import Exported
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,45 +43,69 @@ MODELS = {
 }
 
 
+def tiny_sections(model: str, motion_set: Path, output_dir: Path) -> dict[str, Any]:
+    """A recipe of seconds for the motion set."""
+    split = {"short_side": 40, "num_workers": 0, "batch_size": 4}
+    return {
+        "model": MODELS[model],
+        "data": {
+            "num_classes": 8,
+            "num_frames": 4,
+            "image_size": 32,
+            "mean": [0.45] * 3,
+            "std": [0.225] * 3,
+            "sampling": {"kind": "segment"},
+            "root": str(motion_set),
+            "class_names": str(motion_set / "classes.txt"),
+        },
+        "train": {
+            "list": str(motion_set / "train.txt"),
+            "transforms": [{"kind": "resize_short_side", "short_side": 40}, {"kind": "random_crop"}],
+            "epochs": 2,
+            "global_batch": 8,
+            "batch_size": 4,
+            "num_workers": 0,
+            "log_every_steps": 1,
+        },
+        "valid": {"list": str(motion_set / "valid.txt"), **split},
+        "test": {"list": str(motion_set / "test.txt"), "crop": "three", **split},
+        "optimizer": {"name": "adamw", "lr": 1e-3},
+        "schedule": {"kind": "cosine"},
+        "output_dir": str(output_dir),
+        "device": "cpu",
+    }
+
+
 @pytest.fixture
 def tiny_recipe(motion_set: Path, tmp_path: Path) -> Callable[[str], Path]:
     """`tiny_recipe("tsm")` writes a recipe of seconds for the motion set, with output under `tmp_path`."""
 
     def write(model: str = "timesformer") -> Path:
-        split = {"short_side": 40, "num_workers": 0, "batch_size": 4}
-        recipe = {
-            "model": MODELS[model],
-            "data": {
-                "num_classes": 8,
-                "num_frames": 4,
-                "image_size": 32,
-                "mean": [0.45] * 3,
-                "std": [0.225] * 3,
-                "sampling": {"kind": "segment"},
-                "root": str(motion_set),
-                "class_names": str(motion_set / "classes.txt"),
-            },
-            "train": {
-                "list": str(motion_set / "train.txt"),
-                "transforms": [{"kind": "resize_short_side", "short_side": 40}, {"kind": "random_crop"}],
-                "epochs": 2,
-                "global_batch": 8,
-                "batch_size": 4,
-                "num_workers": 0,
-                "log_every_steps": 1,
-            },
-            "valid": {"list": str(motion_set / "valid.txt"), **split},
-            "test": {"list": str(motion_set / "test.txt"), "crop": "three", **split},
-            "optimizer": {"name": "adamw", "lr": 1e-3},
-            "schedule": {"kind": "cosine"},
-            "output_dir": str(tmp_path / "output"),
-            "device": "cpu",
-        }
+        recipe = tiny_sections(model, motion_set, tmp_path / "output")
         path = tmp_path / f"{model}.yaml"
         path.write_text(yaml.safe_dump(recipe))
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def every_format(motion_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """`every_format("tsm")`: paddle, onnx and openvino; fp32, bf16 where the processor has it, fp16; also explain.
+
+    The TSM is an online one, and has a graph for streams.
+    """
+    for package in ("paddle2onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    from exported_models import export_everything
+
+    @functools.cache
+    def export(name: str) -> Exported:
+        folder = tmp_path_factory.mktemp(f"every_format_{name}")
+        overrides = ["model.online=true"] if name == "tsm" else []
+        return export_everything(tiny_sections(name, motion_set, folder / "output"), folder, overrides)
+
+    return export
 
 
 @pytest.fixture

@@ -4,10 +4,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paddlevid.runtime import run_command
+
+if TYPE_CHECKING:
+    from paddlevid.deploy.export import ExportReport
+    from paddlevid.deploy.manifest import ModelFiles
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,8 +31,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe"
     )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        default=["paddle"],
+        choices=["paddle", "onnx", "openvino"],
+        help="what to write, several at once (paddle)",
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["fp32"],
+        choices=["fp32", "bf16", "fp16", "int8"],
+        help="several at once (fp32); a format is written in those that it has: onnx fp16 and int8, openvino all",
+    )
+    parser.add_argument("--explain", action="store_true", help="also write a graph that shows where the model looks")
+    parser.add_argument("--calibration", metavar="LIST", help="videos that set the ranges of int8 (the training list)")
+    parser.add_argument("--calibration_videos", type=int, default=100, metavar="N", help="how many of them (100)")
+    parser.add_argument(
+        "--check_videos",
+        type=int,
+        default=100,
+        metavar="N",
+        help="videos of the test list on which precisions below fp32 are compared with it (100)",
+    )
     parser.add_argument("--pdmodel", action="store_true", help="write NAME.pdmodel, as before Paddle 3, for NAME.json")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.calibration_videos < 1 or args.check_videos < 1:
+        parser.error("--calibration_videos and --check_videos must be at least 1")
+    return args
 
 
 def main() -> None:
@@ -35,21 +67,50 @@ def main() -> None:
     if args.pdmodel:
         os.environ["FLAGS_enable_pir_api"] = "0"  # Paddle reads it once, when it is imported
     from paddlevid.config import load_config
-    from paddlevid.runtime import set_device
+    from paddlevid.runtime import set_device, setup_logging
 
     cfg = load_config(args.config, args.override)
     set_device("cpu")  # where the exported model is checked, too
-    from paddlevid.deploy.export import export_model
+    setup_logging(None, rank=0)
+    from paddlevid.deploy.export import ExportOptions, export_model
 
-    report = export_model(cfg, args.pretrained_params, args.output_path, pdmodel=args.pdmodel)
+    options = ExportOptions(
+        formats=tuple(dict.fromkeys(args.format)),
+        precisions=tuple(dict.fromkeys(args.precision)),
+        pdmodel=args.pdmodel,
+        explain=args.explain,
+        calibration=args.calibration,
+        calibration_videos=args.calibration_videos,
+        check_videos=args.check_videos,
+    )
+    report = export_model(cfg, args.pretrained_params, args.output_path, options)
     print(report.weights)
     if warning := report.weights.norm_warning(cfg.data.mean, cfg.data.std):
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"exported to {report.folder}: {', '.join(report.files)}")
-    print(
-        f"largest difference from the model: {report.max_difference:.3g}, where the largest logit is "
-        f"{report.max_logit:.3g} ({report.frames_from})"
-    )
+    print_report(report)
+
+
+def print_report(report: "ExportReport") -> None:
+    print(f"exported to {report.folder}, compared with the model on frames of {report.frames_from}:")
+    for files in report.models:
+        size = sum((report.folder / name).stat().st_size for name in files.files) / 2**20
+        kind = f"{files.graph} {files.format} {files.precision}"
+        print(f"  {kind:24} {size:7.1f} MiB  {', '.join(files.files)}: {describe(files)}")
+    if any(files.precision != "fp32" and not files.videos for files in report.models):
+        print(
+            "warning: no video of the test list could be read here, so the best classes of lower precisions are "
+            "unknown; --runtime auto will not choose them",
+            file=sys.stderr,
+        )
+
+
+def describe(files: "ModelFiles") -> str:
+    text = f"largest difference {files.difference:.1e} of the largest number"
+    if files.same_top1 is not None:
+        text += f"; best class of fp32 in {100 * files.same_top1:.1f} % of {files.videos} videos"
+    if files.accuracy is not None and files.accuracy_fp32 is not None:
+        text += f"; top-1 {100 * files.accuracy:.1f} %, fp32 {100 * files.accuracy_fp32:.1f} %"
+    return text
 
 
 if __name__ == "__main__":

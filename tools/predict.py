@@ -1,4 +1,4 @@
-"""Label videos with an exported model: python tools/predict.py -i VIDEO --model_file M --params_file P"""
+"""Label videos with an exported model: python tools/predict.py -m FOLDER -i VIDEO"""
 
 import argparse
 import csv
@@ -13,7 +13,7 @@ from paddlevid.runtime import run_command
 
 if TYPE_CHECKING:
     from paddlevid.data.annotations import Record
-    from paddlevid.deploy.manifest import Manifest
+    from paddlevid.deploy.manifest import Manifest, ModelFiles
     from paddlevid.deploy.predictor import Prediction, Predictor
 
 
@@ -28,53 +28,86 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "-i", "--input_file", required=True, metavar="INPUT", help="a video, a folder, or a .txt/.csv list"
     )
-    parser.add_argument("-c", "--config", help="a recipe; not needed where inference.yml lies beside the model")
-    parser.add_argument("--model_file", required=True, help="NAME.json or NAME.pdmodel")
+    parser.add_argument("-m", "--model", metavar="FOLDER", help="what tools/export_model.py wrote")
+    parser.add_argument("--runtime", default="auto", help="paddle, onnxruntime, openvino; the fastest one (auto)")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16", "int8"], help="by default the safe ones")
+    parser.add_argument("--model_file", metavar="FILE", help="in place of -m: NAME.json, .pdmodel, .onnx or .xml")
     parser.add_argument("--params_file", help="NAME.pdiparams; by default the one beside the model")
+    parser.add_argument("-c", "--config", help="a recipe; not needed where inference.yml lies beside the model")
     parser.add_argument("--use_gpu", type=boolean, default=False, metavar="True|False")
     parser.add_argument("--use_tensorrt", type=boolean, nargs="?", const=True, default=False, metavar="True|False")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the model (all cores)")
     parser.add_argument("--batch_size", type=int, default=8, help="views a run of the model (8)")
     parser.add_argument("--top_k", type=int, default=5, help="classes a video (5)")
     parser.add_argument("--output", metavar="FILE", help="also write the result as .csv or .json")
     args = parser.parse_args()
-    if args.batch_size < 1 or args.top_k < 1:
-        parser.error("--batch_size and --top_k must be at least 1")
+    if (args.model is None) == (args.model_file is None):
+        parser.error("one of -m/--model FOLDER and --model_file FILE is needed")
+    if min(args.batch_size, args.top_k, args.threads or 1) < 1:
+        parser.error("--batch_size, --top_k and --threads must be at least 1")
     if args.output and Path(args.output).suffix not in (".csv", ".json"):
         parser.error(f"--output {args.output}: the name must end in .csv or .json")
     return args
 
 
-def main() -> None:
+def main() -> int:
     args = parse_arguments()
     from paddlevid.deploy.inputs import find_records
     from paddlevid.deploy.predictor import Predictor
-    from paddlevid.deploy.runtimes import PaddleRuntime
+    from paddlevid.deploy.runtimes import open_runtime
 
-    manifest = read_description(args.config, args.model_file)
+    folder = args.model or Path(args.model_file).parent
+    manifest = read_description(args, folder)
     records = find_records(args.input_file, manifest.data)
-    runtime = PaddleRuntime(
-        args.model_file,
-        args.params_file or Path(args.model_file).with_suffix(".pdiparams"),
+    runtime = open_runtime(
+        folder,
+        manifest,
+        name=args.runtime,
+        precision=args.precision,
         use_gpu=args.use_gpu,
         use_tensorrt=args.use_tensorrt,
+        num_threads=args.threads,
     )
     predictor = Predictor.from_parts(manifest, runtime, batch_size=args.batch_size)
-    predict_all(predictor, records, args.top_k, args.output)
+    return predict_all(predictor, records, args.top_k, args.output)
 
 
-def read_description(config: str | None, model_file: str) -> "Manifest":
-    """The clip, views and classes: of `inference.yml` beside the model, or of the recipe that the user names."""
+def read_description(args: argparse.Namespace, folder: Path) -> "Manifest":
+    """What `inference.yml` or the recipe that the user names says; of the models only the file that the user names."""
     import paddlevid
     from paddlevid.config import load_config
     from paddlevid.deploy.manifest import make_manifest, read_manifest
 
-    if config is None:
-        return read_manifest(Path(model_file).parent)
-    return make_manifest(load_config(config), version=paddlevid.__version__)
+    if args.config is None:
+        manifest = read_manifest(folder)
+    else:
+        manifest = make_manifest(load_config(args.config), version=paddlevid.__version__)
+    if args.model_file is None:
+        return manifest
+    files = name_files(Path(args.model_file), args.params_file, args.precision or "fp32")
+    return manifest.model_copy(update={"models": (files,)})
 
 
-def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, output: str | None) -> None:
-    """Print each video's classes, write them to `output`, and fail at the end if a video could not be read."""
+def name_files(model_file: Path, params_file: str | None, precision: str) -> "ModelFiles":
+    """A graph with the weights beside it, or those that are named."""
+    from paddlevid.deploy.manifest import ModelFiles
+    from paddlevid.errors import ConfigError
+
+    kinds = {
+        ".json": ("paddle", ".pdiparams"),
+        ".pdmodel": ("paddle", ".pdiparams"),
+        ".onnx": ("onnx", ""),
+        ".xml": ("openvino", ".bin"),
+    }
+    if model_file.suffix not in kinds:
+        raise ConfigError(f"--model_file {model_file}: the name must end in {', '.join(kinds)}; for a folder use -m")
+    form, suffix = kinds[model_file.suffix]
+    weights = [str(Path(params_file).absolute()) if params_file else model_file.with_suffix(suffix).name]
+    return ModelFiles(format=form, precision=precision, files=(model_file.name, *(weights if suffix else [])))
+
+
+def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, output: str | None) -> int:
+    """Print each video's classes and write them to `output`; 1 if one of several could not be read, else 0."""
     from tqdm import tqdm
 
     from paddlevid.errors import DataError
@@ -95,7 +128,8 @@ def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, out
         print(f"written to {output}")
     num_failed = sum(bool(error) for _, _, error in results)
     if num_failed:
-        raise DataError(f"{num_failed} of {len(records)} videos could not be read")
+        print(f"error: {num_failed} of {len(records)} videos could not be read", file=sys.stderr)
+    return 1 if num_failed else 0
 
 
 def describe(record: "Record", predictions: "list[Prediction]") -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,71 +13,263 @@ import paddle
 
 import paddlevid
 from paddlevid import build
-from paddlevid.data.annotations import read_list
-from paddlevid.deploy.manifest import MANIFEST_FILE, Manifest, make_manifest, write_manifest
-from paddlevid.deploy.runtimes import PaddleRuntime
-from paddlevid.errors import DataError, ExportError
-from paddlevid.models.normalize import RawFrameClassifier
-from paddlevid.schema import Config
+from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions
+from paddlevid.deploy.manifest import (
+    Format,
+    Graph,
+    Manifest,
+    ModelFiles,
+    Precision,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
+from paddlevid.deploy.runtimes import ENGINES, Runtime, RuntimeName, is_installed, open_files
+from paddlevid.deploy.verify import (
+    CHECKED_BATCHES,
+    calibration_views,
+    compare_batches,
+    compare_videos,
+    frames_to_check,
+    recipe_records,
+    spread,
+)
+from paddlevid.errors import ConfigError, ExportError
+from paddlevid.models.normalize import RawFrameClassifier, RawFrameExplainer, RawFrameStep
+from paddlevid.runtime import logger
+from paddlevid.schema import Config, TSMConfig
 from paddlevid.weights import LoadReport, load_trained, locate
 from paddlevid.weights.read import weights_file
 
-TOLERANCE = 1e-4  # of the largest logit: rounding stays below, a wrong layer does not
-CHECKED_BATCHES = (1, 3)
+# In which runtime a format is compared with the model: the first that is installed.
+CHECKED_BY: dict[Format, tuple[RuntimeName, ...]] = {
+    "paddle": ("paddle",),
+    "onnx": ("onnxruntime", "openvino"),
+    "openvino": ("openvino",),
+}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to write. `calibration` is the list whose videos set the ranges of int8, by default that of training.
+
+    `check_videos` videos of the test list are compared for precisions below fp32, `calibration_videos` set int8.
+    """
+
+    formats: tuple[Format, ...] = ("paddle",)
+    precisions: tuple[Precision, ...] = ("fp32",)
+    pdmodel: bool = False
+    explain: bool = False
+    calibration: str | None = None
+    calibration_videos: int = 100
+    check_videos: int = 100
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how far its logits are from the model's on the same frames."""
+    """What was written, and how far its answers are from the model's on the same frames."""
 
     folder: Path
-    files: list[str]
+    models: tuple[ModelFiles, ...]
     weights: LoadReport
     frames_from: str
-    max_difference: float
-    max_logit: float
+
+    @property
+    def max_difference(self) -> float:
+        """Of the fp32 graphs, relative to the largest number of an output."""
+        return max((m.difference or 0.0 for m in self.models if m.precision == "fp32"), default=0.0)
 
 
-def export_model(cfg: Config, weights: str | Path, folder: str | Path, *, pdmodel: bool = False) -> ExportReport:
-    """Write `NAME.json` (`NAME.pdmodel` with `pdmodel`), `NAME.pdiparams` and `inference.yml`; NAME is the folder's.
+def export_model(
+    cfg: Config, weights: str | Path, folder: str | Path, options: ExportOptions | None = None
+) -> ExportReport:
+    """Write graphs, weights and `inference.yml`; the files are named after the folder.
 
-    The graph takes uint8 RGB frames `[B, T, H, W, 3]` of any B and gives logits `[B, K]`.
+    The graphs take uint8 RGB frames `[B, T, H, W, 3]` of any B; see `Manifest` for what they give.
 
     Raises:
         WeightsError: the weights are not of this model.
-        ExportError: the exported model answers differently.
+        ExportError: an exported graph answers differently, or what it takes to write it is not installed.
     """
+    options = options or ExportOptions()
+    check_precisions(options.formats, options.precisions)
+    if options.pdmodel and options.formats != ("paddle",):
+        raise ExportError("--pdmodel goes with --format paddle alone: the other formats are made from NAME.json")
     folder = Path(folder)
-    name = folder.resolve().name
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     report = load_trained(model, weights)
-    classifier = RawFrameClassifier(build.build_normalize(cfg), model)
-    classifier.eval()
+    model.eval()
+    graphs = _graphs(cfg, model, options)
     manifest = make_manifest(
         cfg,
         version=paddlevid.__version__,
-        model_file=f"{name}.{'pdmodel' if pdmodel else 'json'}",
-        params_file=f"{name}.pdiparams",
         weights_sha256=_sha256(weights_file(locate(weights))),
+        feature_dim=int(model.head.weight.shape[0]),
+        state_size=graphs["online"].model.state_size if "online" in graphs else 0,
     )
+    frames, frames_from = frames_to_check(cfg, manifest, max(CHECKED_BATCHES))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as unchecked:
-        frames, frames_from = _frames_to_check(cfg, manifest)
-        difference, largest = _save_and_compare(classifier, manifest, Path(unchecked) / name, frames)
-        if not difference <= TOLERANCE * largest:
-            raise ExportError(
-                f"{folder}: not written: the exported model's logits differ by {difference:.3g} from the model's "
-                f"(largest logit {largest:.3g})"
-            )
+    with tempfile.TemporaryDirectory(prefix=f".{folder.resolve().name}.", dir=folder.parent) as unchecked:
+        models: list[ModelFiles] = []
+        for graph, layer in graphs.items():
+            writer = GraphWriter(graph, layer, manifest, Path(unchecked), folder.resolve().name)
+            models += _Export(cfg, writer, options, frames).run()
+        manifest = manifest.model_copy(update={"models": tuple(models)})
         write_manifest(manifest, unchecked)
-        folder.mkdir(exist_ok=True)
-        for stale in (f"{name}.json", f"{name}.pdmodel", f"{name}.pdiparams.info"):
-            (folder / stale).unlink(missing_ok=True)
-        for file in Path(unchecked).iterdir():
-            file.replace(folder / file.name)
-    files = [manifest.model_file, manifest.params_file, MANIFEST_FILE]
-    return ExportReport(folder, files, report, frames_from, difference, largest)
+        _replace_folder(Path(unchecked), folder, manifest)
+    return ExportReport(folder, tuple(models), report, frames_from)
+
+
+def _graphs(cfg: Config, model: paddle.nn.Layer, options: ExportOptions) -> dict[Graph, paddle.nn.Layer]:
+    """The layers to export, each with its normalisation in front."""
+    normalize = build.build_normalize(cfg)
+    graphs: dict[Graph, paddle.nn.Layer] = {"classify": RawFrameClassifier(normalize, model)}
+    if options.explain:
+        graphs["explain"] = RawFrameExplainer(normalize, model)
+    if isinstance(cfg.model, TSMConfig) and cfg.model.online:
+        from paddlevid.models.tsm import OnlineTSM
+
+        graphs["online"] = RawFrameStep(normalize, OnlineTSM(model, cfg.data.image_size))
+    for layer in graphs.values():
+        layer.eval()
+    return graphs
+
+
+@dataclass
+class _Export:
+    """One graph in all formats and precisions that are asked for."""
+
+    cfg: Config
+    writer: GraphWriter
+    options: ExportOptions
+    frames: np.ndarray
+    written: list[ModelFiles] = field(default_factory=list)
+
+    def run(self) -> list[ModelFiles]:
+        """Write, compare, and delete what was only a step on the way."""
+        formats = self.options.formats
+        expected = self._answers()
+        with_onnx = bool({"onnx", "openvino"} & set(formats))
+        paddle_files = self.writer.write_paddle(self.options.pdmodel)
+        self._compare(paddle_files, expected)
+        onnx_files = None
+        if with_onnx:
+            logger.info(f"converting the {self.writer.graph} graph to ONNX")
+            onnx_files = self.writer.write_onnx()
+            self._compare(onnx_files, expected)
+        if "openvino" in formats:
+            self._compare(self.writer.write_openvino("fp32"), expected)
+        self._write_reduced()
+        return self._without_steps(paddle_files, onnx_files)
+
+    def _inputs(self) -> tuple[np.ndarray, ...]:
+        if self.writer.graph == "online":
+            state = np.random.default_rng(0).standard_normal((1, self.writer.manifest.state_size), np.float32)
+            return self.frames[:1, :1], state
+        return (self.frames,)
+
+    @paddle.no_grad()
+    def _answers(self) -> dict[int, list[np.ndarray]]:
+        """What the layer itself says to the first B frames, before it is turned into a graph."""
+        inputs = self._inputs()
+        batches = (1,) if self.writer.graph == "online" else CHECKED_BATCHES
+        return {
+            batch: [out.numpy() for out in self.writer.layer(*(paddle.to_tensor(array[:batch]) for array in inputs))]
+            for batch in batches
+        }
+
+    def _compare(self, files: ModelFiles, expected: dict[int, list[np.ndarray]]) -> None:
+        found = compare_batches(self._open(files), self._inputs(), expected)
+        if not found.is_rounding:
+            raise ExportError(
+                f"nothing was written: the {files.graph} graph in {files.format} {files.precision} answers differently "
+                f"from the model, by {found.largest:.3g} of the largest number"
+            )
+        self.written.append(files.model_copy(update={"difference": found.largest}))
+
+    def _open(self, files: ModelFiles) -> Runtime:
+        names = [name for name in CHECKED_BY[files.format] if is_installed(name)]
+        if not names:
+            needed = " or ".join(ENGINES[name].install for name in CHECKED_BY[files.format])
+            raise ExportError(f"--format {files.format}: nothing is installed to check it with: {needed}")
+        return open_files(self.writer.folder, files, names[0])
+
+    def _write_reduced(self) -> None:
+        """The precisions below fp32, each compared with fp32 over whole videos."""
+        if self.writer.graph != "classify":
+            return
+        reduced = [
+            self._write_precision(form, precision)
+            for form in self.options.formats
+            for precision in self.options.precisions
+            if precision != "fp32" and precision in PRECISIONS[form]
+        ]
+        if not reduced:
+            return
+        records = spread(recipe_records(self.cfg), self.options.check_videos)
+        logger.info(f"comparing {', '.join(m.precision for m in reduced)} with fp32 on {len(records)} videos")
+        reference = self._open(self.written[-1])
+        manifest = self.writer.manifest
+        agreements = compare_videos(manifest, reference, [self._open(files) for files in reduced], records)
+        expected = {batch: list(reference(self.frames[:batch])) for batch in CHECKED_BATCHES}
+        for number, files in enumerate(reduced):
+            measured: dict[str, object] = {
+                "difference": compare_batches(self._open(files), (self.frames,), expected).largest
+            }
+            if agreements:
+                measured |= agreements[number]._asdict()
+            self.written.append(files.model_copy(update=measured))
+
+    def _write_precision(self, form: Format, precision: Precision) -> ModelFiles:
+        if precision == "int8":
+            records = recipe_records(self.cfg, self.options.calibration or self.cfg.train.list)
+            count = self.options.calibration_videos
+            logger.info(f"calibrating int8 for {form} on up to {count} videos (minutes for a large model)")
+            views = list(calibration_views(self.cfg, self.writer.manifest, spread(records, 2 * count), count))
+            if not views:
+                raise ExportError("--precision int8 needs videos to calibrate it with: --calibration LIST")
+            return self.writer.write_int8(form, views)
+        if form == "onnx":
+            return self.writer.write_onnx_fp16()
+        files = self.writer.write_openvino(precision)
+        if precision == "bf16":
+            _demand_bf16()
+        return files
+
+    def _without_steps(self, paddle_files: ModelFiles, onnx_files: ModelFiles | None) -> list[ModelFiles]:
+        """What was asked for; files that were only needed to make others are deleted."""
+        options = self.options
+        precisions = options.precisions if self.writer.graph == "classify" else ("fp32",)
+        kept = [m for m in self.written if m.format in options.formats and m.precision in precisions]
+        needed = {name for files in kept for name in files.files}
+        for files in self.written:
+            for name in set(files.files) - needed:
+                (self.writer.folder / name).unlink(missing_ok=True)
+        return kept
+
+
+def _demand_bf16() -> None:
+    from paddlevid.deploy.runtimes.open_vino import has_bf16
+
+    if not has_bf16():
+        raise ExportError(
+            "--precision bf16 cannot be checked here: this processor has neither AMX nor AVX512-BF16; export on one "
+            "that has, or leave bf16 out"
+        )
+
+
+def _replace_folder(unchecked: Path, folder: Path, manifest: Manifest) -> None:
+    """Move the checked files into place; those of an earlier export that are not written anew go."""
+    folder.mkdir(exist_ok=True)
+    stale = {f"{folder.resolve().name}.pdiparams.info"}
+    with contextlib.suppress(ConfigError):  # there was none, or it describes nothing
+        stale |= {name for files in read_manifest(folder).models for name in files.files}
+    for file in unchecked.iterdir():
+        file.replace(folder / file.name)
+    kept = {name for files in manifest.models for name in files.files}
+    for name in stale - kept:
+        (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
@@ -86,47 +278,3 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             checksum.update(chunk)
     return checksum.hexdigest()
-
-
-def _frames_to_check(cfg: Config, manifest: Manifest) -> tuple[np.ndarray, str]:
-    """Frames uint8 `[B, T, H, W, 3]` of a video of the recipe, or noise where none of its first can be read here."""
-    views = build.build_views(manifest.data, manifest.views)
-    split = cfg.test or cfg.valid
-    assert split is not None
-    shape = (max(CHECKED_BATCHES), views.num_frames, views.size, views.size, 3)
-    frames, origin = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "random frames"
-    try:
-        records = read_list(split.list, format=cfg.data.format, root=cfg.data.root, num_classes=cfg.data.num_classes)
-    except DataError:
-        records = []
-    for record in records[:10]:
-        try:
-            frames, origin = views(record), record.path
-            break
-        except DataError:
-            continue
-    repeats = -(-max(CHECKED_BATCHES) // len(frames))
-    return np.concatenate([frames] * repeats)[: max(CHECKED_BATCHES)], origin
-
-
-@paddle.no_grad()
-def _save_and_compare(
-    classifier: paddle.nn.Layer, manifest: Manifest, prefix: Path, frames: np.ndarray
-) -> tuple[float, float]:
-    """Write graph and weights; return the largest difference of logits, and the largest logit, on the frames."""
-    size = manifest.data.image_size
-    spec = paddle.static.InputSpec([-1, manifest.num_frames, size, size, 3], "uint8", "frames")
-    # Paddle's translation of Python asks for the shape of bytes, which the older graphs of .pdmodel files cannot give.
-    paddle.jit.ignore_module([sys.modules[RawFrameClassifier.__module__]])
-    static = paddle.jit.to_static(classifier, input_spec=[spec], full_graph=True)
-    paddle.jit.save(static, str(prefix))
-    model_file = prefix.with_name(manifest.model_file)
-    if not model_file.is_file():
-        raise ExportError(f"this PaddlePaddle did not write {manifest.model_file}; try with or without --pdmodel")
-    runtime = PaddleRuntime(model_file, prefix.with_name(manifest.params_file))
-    differences, sizes = [], []
-    for batch in CHECKED_BATCHES:
-        expected = classifier(paddle.to_tensor(frames[:batch])).numpy()  # [B, K]
-        differences.append(float(np.abs(runtime(frames[:batch]) - expected).max()))
-        sizes.append(float(np.abs(expected).max()))
-    return max(differences), max(sizes)

@@ -1,8 +1,9 @@
-"""`inference.yml`: what an exported model needs beside its graph and weights to turn a video into labels."""
+"""`inference.yml`: what an exported model needs beside its graphs and weights to turn a video into labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from paddlevid.config import dump_section, load_section
 from paddlevid.data.dataset import read_class_names
@@ -13,27 +14,61 @@ from paddlevid.schema.types import Section
 
 MANIFEST_FILE = "inference.yml"
 
+Graph = Literal["classify", "explain", "online"]
+Format = Literal["paddle", "onnx", "openvino"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+class ModelFiles(Section):
+    """A graph in one format and precision, and how its answers compared with the model's when it was written.
+
+    `files` has the graph first. `difference` is the largest one of an output, relative to its largest number. Below
+    fp32, `same_top1` is the share of `videos` videos whose best class is that of fp32, and `accuracy` their top-1.
+    """
+
+    graph: Graph = "classify"
+    format: Format
+    precision: Precision = "fp32"
+    files: tuple[str, ...]
+    difference: float | None = None
+    videos: int = 0
+    same_top1: float | None = None
+    accuracy: float | None = None
+    accuracy_fp32: float | None = None
+
 
 class Manifest(Section):
-    """Input: uint8 RGB frames `[B, T, H, W, 3]`; output: logits `[B, K]`. `data` tells the clip, `views` the views."""
+    """What a folder holds: `data` tells the clip, `views` the views of a video, `models` the files.
+
+    The graphs and what they take and give, all with raw uint8 RGB frames:
+
+    - classify: frames `[B, T, H, W, 3]` -> logits `[B, K]`, features `[B, D]`
+    - explain: frames `[B, T, H, W, 3]` -> logits `[B, K]`, maps `[B, T, h, w, K or 1]`
+    - online: frame `[1, 1, H, W, 3]`, state `[1, S]` -> logits `[1, K]`, features `[1, D]`, state `[1, S]`; D is
+      `feature_dim` and S `state_size`
+    """
 
     paddlevid_version: str
     model: str
-    model_file: str
-    params_file: str
     weights_sha256: str
+    feature_dim: int = 0
+    state_size: int = 0
     data: DataConfig
     views: ViewsConfig
     class_names: tuple[str, ...]
+    models: tuple[ModelFiles, ...] = ()
 
     @property
     def num_frames(self) -> int:
         """T of the graph's input."""
         return self.views.num_frames or self.data.num_frames
 
+    def has(self, graph: Graph) -> bool:
+        return any(files.graph == graph for files in self.models)
+
 
 def make_manifest(
-    cfg: Config, *, version: str, model_file: str = "", params_file: str = "", weights_sha256: str = ""
+    cfg: Config, *, version: str, weights_sha256: str = "", feature_dim: int = 0, state_size: int = 0
 ) -> Manifest:
     """Describe a recipe's model: its clip, the views of its `test` section (of `valid` without one), its classes."""
     split = cfg.test or cfg.valid
@@ -43,9 +78,9 @@ def make_manifest(
     return Manifest(
         paddlevid_version=version,
         model=cfg.model.name,
-        model_file=model_file,
-        params_file=params_file,
         weights_sha256=weights_sha256,
+        feature_dim=feature_dim,
+        state_size=state_size,
         data=cfg.data,
         views=views,
         class_names=tuple(read_class_names(cfg.data.class_names, cfg.data.num_classes)),
