@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,30 @@ def run_main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         except SystemExit as stop:
             return int(stop.code or 0)
         return 0
+
+    return run
+
+
+@pytest.fixture
+def run_tool(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`run_tool("predict", ...)` runs tools/predict.py in this process -> exit code, stdout, stderr."""
+    from paddlevid.runtime import run_command
+
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        tool = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            run_command(tool.main)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +38,7 @@ from paddlevid.models.normalize import RawFrameClassifier, RawFrameExplainer, Ra
 from paddlevid.runtime import logger
 from paddlevid.schema import Config, TSMConfig
 from paddlevid.weights import LoadReport, load_trained, locate
-from paddlevid.weights.read import weights_file
+from paddlevid.weights.read import checksum
 
 # In which runtime a format is compared with the model: the first that is installed.
 CHECKED_BY: dict[Format, tuple[RuntimeName, ...]] = {
@@ -104,7 +103,7 @@ def export_model(
     manifest = make_manifest(
         cfg,
         version=paddlevid.__version__,
-        weights_sha256=_sha256(weights_file(locate(weights))),
+        weights_sha256=checksum(locate(weights)),
         feature_dim=int(model.head.weight.shape[0]),
         state_size=graphs["online"].model.state_size if "online" in graphs else 0,
     )
@@ -270,11 +269,3 @@ def _replace_folder(unchecked: Path, folder: Path, manifest: Manifest) -> None:
     kept = {name for files in manifest.models for name in files.files}
     for name in stale - kept:
         (folder / Path(name).name).unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum.update(chunk)
-    return checksum.hexdigest()

@@ -14,6 +14,8 @@ import numpy as np
 import paddle
 
 from paddlevid.deploy.manifest import Format, Graph, Manifest, ModelFiles, Precision
+from paddlevid.deploy.runtimes.onnx_runtime import import_onnxruntime
+from paddlevid.deploy.runtimes.open_vino import import_openvino
 from paddlevid.deploy.runtimes.paddle_inference import quiet_stdout
 from paddlevid.errors import ExportError
 from paddlevid.models.normalize import RawFrameClassifier
@@ -88,8 +90,7 @@ class GraphWriter:
 
     def write_openvino(self, precision: Precision) -> ModelFiles:
         """`NAME.xml` and `NAME.bin`, from the file of ONNX. bf16 is a way to run the files of fp32."""
-        import openvino
-
+        openvino = import_openvino()
         path = self._path(".fp16.xml" if precision == "fp16" else ".xml")
         if precision != "bf16" or not path.is_file():
             model = openvino.Core().read_model(str(self._path(".onnx")))
@@ -101,6 +102,8 @@ class GraphWriter:
     def write_onnx_fp16(self) -> ModelFiles:
         """`NAME.fp16.onnx`: half the size, for GPUs; inputs and outputs stay as they are."""
         import onnx
+
+        import_onnxruntime()
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         path = self._path(".fp16.onnx")
@@ -123,8 +126,7 @@ class GraphWriter:
             quantized = nncf.quantize(source, nncf.Dataset([{"frames": view} for view in frames]))
             onnx.save(quantized, path)
             return ModelFiles(graph=self.graph, format="onnx", precision="int8", files=(path.name,))
-        import openvino
-
+        openvino = import_openvino()
         path = self._path(".int8.xml")
         source = openvino.Core().read_model(str(self._path(".onnx")))
         quantized = nncf.quantize(
@@ -225,6 +227,7 @@ def _import_nncf() -> Any:
         import nncf
     except ImportError:
         raise ExportError('--precision int8 needs NNCF: pip install -e ".[int8]"') from None
+    import_openvino()
     nncf.set_log_level(logging.ERROR)
     return nncf
 

@@ -6,6 +6,7 @@ What kind of file it is, its first bytes tell: names are not to be trusted, and 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ def weights_file(path: Path) -> Path:
         if (path / f"{name}.index.json").exists():
             raise WeightsError(f"{path} holds weights in several files; save the model again as one {name}")
     raise WeightsError(f"{path} is a folder without weights: it has no {', '.join(_IN_FOLDERS)}")
+
+
+def checksum(path: Path) -> str:
+    """The sha256 of a file of weights, or of the one in a folder."""
+    digest = hashlib.sha256()
+    with weights_file(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _what_else(head: bytes, path: Path) -> str:

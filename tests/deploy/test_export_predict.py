@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from paddlevid.data.annotations import Record
 from paddlevid.deploy.export import export_model
 from paddlevid.deploy.inputs import find_records
 from paddlevid.errors import ConfigError, DataError, WeightsError
-from paddlevid.runtime import run_command
 
 
 @pytest.fixture
@@ -141,23 +141,9 @@ def test_weights_that_leave_a_layer_untrained_are_not_exported(tiny_recipe, tmp_
 
 
 @pytest.fixture
-def run_predict(monkeypatch, capsys):
-    """Run tools/predict.py in this process -> exit code, stdout, stderr."""
-    monkeypatch.syspath_prepend("tools")
-    import predict
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            run_command(predict.main)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def run_predict(run_tool):
+    """Run tools/predict.py -> exit code, stdout, stderr."""
+    return functools.partial(run_tool, "predict")
 
 
 def test_predict_prints_the_three_lines_and_writes_files(exported, run_predict, motion_set, tmp_path):
@@ -275,3 +261,67 @@ def test_a_gpu_and_tensorrt_that_are_not_there_are_refused(exported):
         for use_tensorrt in (False, True):
             with pytest.raises(ConfigError, match="the CPU build"):
                 paddlevid.Predictor(folder, use_gpu=True, use_tensorrt=use_tensorrt)
+
+
+@pytest.fixture
+def run_export(run_tool):
+    """Run tools/export_model.py -> exit code, stdout, stderr."""
+    return functools.partial(run_tool, "export_model")
+
+
+def test_export_writes_several_formats_and_tells_how_near_they_are(run_export, tiny_recipe, tmp_path):
+    for package in ("paddle2onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    recipe = tiny_recipe("tsn")
+    save_weights(build.build_model(load_config(recipe)), tmp_path / "w.pdparams")
+    folder = tmp_path / "inference" / "Net"
+    arguments = ("-c", recipe, "-p", tmp_path / "w.pdparams", "-o", folder, "--check_videos", 3)
+    code, out, _ = run_export(*arguments, "--format", "openvino", "onnx", "--precision", "fp32", "fp16")
+    assert code == 0
+    assert {path.name for path in folder.iterdir()} == {
+        *("inference.yml", "Net.onnx", "Net.fp16.onnx", "Net.xml", "Net.bin", "Net.fp16.xml", "Net.fp16.bin")
+    }
+    lines = [line for line in out.splitlines() if line.startswith("  classify")]
+    assert [line.split()[1:3] for line in lines] == [
+        ["onnx", "fp32"],
+        ["openvino", "fp32"],
+        ["openvino", "fp16"],
+        ["onnx", "fp16"],
+    ]
+    assert all("largest difference" in line for line in lines)
+    assert [("of 3 videos" in line, "top-1" in line) for line in lines] == [(False, False)] * 2 + [(True, True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision", "bf16"], "--precision bf16 needs --format openvino, not paddle"),
+        (["--format", "onnx", "--pdmodel"], "--pdmodel goes with --format paddle alone"),
+        (["--format", "onnx", "--precision", "int8", "--calibration", "none.txt"], "none.txt"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(run_export, tiny_recipe, tmp_path, options, message):
+    pytest.importorskip("paddle2onnx")
+    pytest.importorskip("nncf")
+    recipe = tiny_recipe("tsn")
+    save_weights(build.build_model(load_config(recipe)), tmp_path / "w.pdparams")
+    arguments = ("-c", recipe, "-p", tmp_path / "w.pdparams", "-o", tmp_path / "inference" / "Net", *options)
+    code, _, err = run_export(*arguments)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+    assert not list((tmp_path / "inference").glob("*")) if (tmp_path / "inference").exists() else True
+
+
+def test_the_folder_takes_the_place_of_the_files(exported, run_predict, motion_set):
+    _, _, folder = exported("tsn")
+    video = next((motion_set / "test").rglob("*.mp4"))
+    by_file = run_predict("-i", video, "--model_file", folder / "Net.json", "--params_file", folder / "Net.pdiparams")
+    assert run_predict("-i", video, "-m", folder) == by_file
+    assert run_predict("-i", video, "-m", folder, "--runtime", "paddle", "--threads", 1)[1] == by_file[1]
+    code, _, err = run_predict("-i", video, "-m", folder, "--runtime", "openvino")
+    assert code == 2
+    assert "it holds paddle fp32" in err or "pip install openvino" in err
+    code, _, err = run_predict("-i", video, "--model_file", folder)
+    assert code == 2
+    assert "for a folder use -m" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -327,3 +328,29 @@ def test_a_manifest_survives_the_disk(every_format, tmp_path):
     assert manifest.state_size > 0
     assert manifest.has("online")
     assert manifest.has("explain")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_two_graphs_run_from_threads_that_come_and_go(every_format, clips, runtime):
+    exported = every_format("timesformer")
+    manifest = read_manifest(exported.folder)
+    graphs = ("classify", "explain")
+    opened = [open_runtime(exported.folder, manifest, graph=graph, name=runtime, precision="fp32") for graph in graphs]
+    frames = clips(exported)[:2]
+    expected, _ = exported.answers(frames)
+    wrong = []
+
+    def run():
+        for one in opened:
+            try:
+                np.testing.assert_allclose(one(frames)[0], expected, atol=1e-4 * np.abs(expected).max())
+            except Exception as error:
+                wrong.append(error)
+
+    for _ in range(40):
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong

@@ -77,6 +77,20 @@ def test_weights_of_a_tsn_are_but_a_start_for_a_tsm_and_the_other_way_round(tmp_
         load_trained(source, tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize("source", ["authors", "PaddleVideo"])
+def test_weights_that_look_ahead_are_but_a_start_for_an_online_tsm(tmp_path, source):
+    tsm = create_model("tsm", num_classes=3, backbone="resnet50")
+    state = network_of_authors(tsm, ".conv1") if source == "authors" else paddlevideo(tsm)
+    save_file(state, tmp_path / "w.safetensors")
+    model = create_model("tsm", num_classes=3, backbone="resnet50", online=True)
+    report = load_weights(model, tmp_path / "w.safetensors")
+    assert "looks ahead" in report.start_only
+    assert report.new == ()
+    with pytest.raises(WeightsError, match="looks ahead"):
+        load_trained(model, tmp_path / "w.safetensors")
+    assert load_trained(tsm, tmp_path / "w.safetensors").start_only == ""
+
+
 def test_another_place_of_the_shift_is_an_error():
     model = create_model("tsm", num_classes=3, backbone="resnet18", shift_place="block")
     before = model.head.weight.numpy()

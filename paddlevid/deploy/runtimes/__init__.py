@@ -91,9 +91,9 @@ def open_runtime(
     options: dict[str, Any] = {"use_gpu": use_gpu, "num_threads": num_threads}
     if use_tensorrt:
         options["use_tensorrt"] = True
-    if use_gpu or graph != "classify":
+    if use_gpu or graph == "explain":  # of which nobody runs many
         return open_files(folder, possible[0].files, possible[0].name, **options)
-    return _open_fastest(folder, manifest, possible, options)
+    return _open_fastest(folder, manifest, graph, possible, options)
 
 
 def open_files(folder: str | Path, files: ModelFiles, name: RuntimeName, **options: Any) -> Runtime:
@@ -102,7 +102,9 @@ def open_files(folder: str | Path, files: ModelFiles, name: RuntimeName, **optio
     return ENGINES[name].open(*paths, precision=files.precision, **options)
 
 
-def _open_fastest(folder: str | Path, manifest: Manifest, possible: list[Choice], options: dict[str, Any]) -> Runtime:
+def _open_fastest(
+    folder: str | Path, manifest: Manifest, graph: Graph, possible: list[Choice], options: dict[str, Any]
+) -> Runtime:
     """Open one of the choices that stand as high as the first."""
     best = _rank(possible[0].files)
     rivals: dict[str, Choice] = {}
@@ -112,19 +114,21 @@ def _open_fastest(folder: str | Path, manifest: Manifest, possible: list[Choice]
     if len(rivals) == 1:
         return open_files(folder, possible[0].files, possible[0].name, **options)
     size = manifest.data.image_size
-    frames = np.zeros((1, manifest.num_frames, size, size, 3), np.uint8)
+    inputs = [np.zeros((1, manifest.num_frames if graph == "classify" else 1, size, size, 3), np.uint8)]
+    if graph == "online":
+        inputs.append(np.zeros((1, manifest.state_size), np.float32))
     opened: dict[str, Runtime] = {}
 
     def run(key: str) -> None:
         if key not in opened:
             opened.clear()  # one at a time: each holds the weights
             opened[key] = open_files(folder, rivals[key].files, rivals[key].name, **options)
-        opened[key](frames)
+        opened[key](*inputs)
 
     key = fastest(
         {key: partial(run, key) for key in rivals},
         packages=[ENGINES[choice.name].package for choice in rivals.values()],
-        model=f"{manifest.weights_sha256} {frames.shape}",
+        model=f"{manifest.weights_sha256} {graph} {inputs[0].shape}",
         num_threads=options["num_threads"],
     )
     return opened[key] if key in opened else open_files(folder, rivals[key].files, rivals[key].name, **options)

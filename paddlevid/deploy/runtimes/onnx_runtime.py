@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +12,16 @@ from paddlevid.deploy.runtimes.mismatch import wrong_inputs
 from paddlevid.errors import ConfigError
 
 
-def has_cuda() -> bool:
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, which does not report its use to its makers when it is imported first by this."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return onnxruntime
+
+
+def has_cuda() -> bool:
+    return "CUDAExecutionProvider" in import_onnxruntime().get_available_providers()
 
 
 class OnnxRuntime:
@@ -30,8 +38,7 @@ class OnnxRuntime:
     ) -> None:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file of an exported model")
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if use_gpu and not has_cuda():
             raise ConfigError("a GPU is asked for, but this ONNX Runtime is the CPU build: pip install onnxruntime-gpu")
         options = onnxruntime.SessionOptions()

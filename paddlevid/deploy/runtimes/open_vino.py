@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +14,18 @@ from paddlevid.deploy.runtimes.mismatch import wrong_inputs
 from paddlevid.errors import ConfigError
 
 
+def import_openvino() -> Any:
+    """OpenVINO, which does not report its use to its makers when it is imported first by this."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it does without
+    import openvino
+
+    return openvino
+
+
 @cache
 def has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 (AMX or AVX512-BF16), as OpenVINO sees it."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVino:
@@ -43,8 +51,7 @@ class OpenVino:
                 raise ConfigError(f"{file}: no such file of an exported model")
         if use_gpu:
             raise ConfigError("the runtime openvino runs on CPUs here; for a GPU use --runtime paddle or onnxruntime")
-        import openvino
-
+        openvino = import_openvino()
         hints: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def quiet_stdout() -> Iterator[None]:
                 ctypes.CDLL(None).fflush(None)  # what C++ has printed so far, while it still goes nowhere
             os.dup2(kept, 1)
             os.close(kept)
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    """The one thread that runs Paddle Inference: with two predictors in threads that come and go, a run fails now and
+    then with nothing but std::exception, even when only one runs at a time."""
+    return ThreadPoolExecutor(1, thread_name_prefix="paddle")
 
 
 class PaddleInference:
@@ -68,26 +76,27 @@ class PaddleInference:
             config.enable_mkldnn()
             config.set_cpu_math_library_num_threads(num_threads or os.cpu_count() or 1)
         try:
-            self._predictor = inference.create_predictor(config)
+            self._predictor = _thread().submit(inference.create_predictor, config).result()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigError(f"{model_file}: Paddle Inference cannot load it: {reason}") from None
         self._model_file = model_file
         self._has_run = False
-        self._lock = threading.Lock()
         self._inputs = [self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()]
         self._outputs = [self._predictor.get_output_handle(name) for name in self._predictor.get_output_names()]
         self.precision = precision
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        with self._lock:
-            for handle, array in zip(self._inputs, inputs, strict=True):
-                handle.copy_from_cpu(np.ascontiguousarray(array))
-            if self._has_run:
-                self._predictor.run()
-            else:
-                self._first_run(inputs)
-            return tuple(handle.copy_to_cpu() for handle in self._outputs)
+        return _thread().submit(self._run, inputs).result()
+
+    def _run(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        for handle, array in zip(self._inputs, inputs, strict=True):
+            handle.copy_from_cpu(np.ascontiguousarray(array))
+        if self._has_run:
+            self._predictor.run()
+        else:
+            self._first_run(inputs)
+        return tuple(handle.copy_to_cpu() for handle in self._outputs)
 
     def _first_run(self, inputs: tuple[np.ndarray, ...]) -> None:
         try:

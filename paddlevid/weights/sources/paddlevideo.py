@@ -18,7 +18,7 @@ from paddlevid.weights.source import (
     rename_keys,
     start_of_backbone,
 )
-from paddlevid.weights.sources.shift import swap_directions
+from paddlevid.weights.sources.shift import start_of_online, swap_directions
 from paddlevid.weights.tensor import State
 
 
@@ -65,7 +65,7 @@ def adapt_network(renamed: Renamed, model: nn.Layer) -> Renamed:
         return start_of_backbone(Renamed(plain, origins, renamed.dropped), model, classifier=r"(out|fc)\.")
     if not isinstance(model, TSM):
         return renamed
-    return replace(swap_directions(renamed, model.shift_div), misfit=_misfit(model))
+    return start_of_online(replace(swap_directions(renamed, model.shift_div), misfit=_misfit(model)), model)
 
 
 STREAM_WIDTHS = (64, 256, 512, 1024, 2048)  # of what a ResNet-50 shifts

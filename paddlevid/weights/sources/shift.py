@@ -44,6 +44,13 @@ def fit_shift(renamed: Renamed, model: nn.Layer) -> Renamed:
             f"{shift_place!r}, that of {len(own)}; they differ in {min(own ^ renamed.shifted)}"
         )
         return replace(renamed, misfit=misfit)
+    return start_of_online(renamed, model) if own else renamed
+
+
+def start_of_online(renamed: Renamed, model: nn.Layer) -> Renamed:
+    """Weights that were trained with a look at the next frame are but a start for a TSM that only looks back."""
+    if getattr(model, "online", False):
+        return replace(renamed, start_only="weights of a TSM that looks ahead, and this one, model.online, does not")
     return renamed
 
 
