@@ -20,23 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paddlevid.data.video import DECODERS, open_video
+from paddlevid.deploy.measure.sample_video import write_video
 from paddlevid.errors import DataError
-
-
-def write_video(path: Path, seconds: int = 10, fps: int = 30, width: int = 340, height: int = 256) -> Path:
-    """Write an h264 file whose picture, blocks of random colours, moves by some pixels a frame."""
-    import av
-
-    blocks = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8 + 1, 3), np.uint8)
-    picture = blocks.repeat(8, axis=0).repeat(8, axis=1)[:, :width]  # [H, W, 3]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(seconds * fps):
-            moved = np.ascontiguousarray(np.roll(picture, (number, 3 * number), axis=(0, 1)))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def read_once(path: Path, decoder: str, num_frames: int) -> float:

@@ -1,0 +1,1 @@
+"""How fast exported folders are here, and what they cost."""
