@@ -1,0 +1,1 @@
+"""The HTTP service of an exported model: `paddlevid-serve FOLDER`."""
