@@ -18,13 +18,14 @@ quickstart: $(INSTALLED)
 	@echo "== 3/5 testing it on 400 other videos, three crops each"
 	@$(RUN) main.py --test -c configs/quickstart.yaml -w output/quickstart/best.pdparams
 	@echo "== 4/5 exporting it to inference/quickstart"
-	@$(RUN) tools/export_model.py -c configs/quickstart.yaml -p output/quickstart/best.pdparams -o inference/quickstart
+	@$(RUN) tools/export_model.py -c configs/quickstart.yaml -p output/quickstart/best.pdparams -o inference/quickstart --explain
 	@echo "== 5/5 labelling new videos with the exported folder"
 	@$(RUN) -m paddlevid.data.motion data/new --train 0 --valid 0 --test 3 --size 80 --seed 1
-	@$(RUN) tools/predict.py -i data/new --model_file inference/quickstart/quickstart.json
+	@$(RUN) tools/predict.py -m inference/quickstart -i data/new
 	@echo "== done"
 	@echo "curves: output/quickstart/curves.png, and $(VENV)/bin/visualdl --logdir output/quickstart/visualdl"
 	@echo "model:  inference/quickstart"
+	@echo "a page: $(VENV)/bin/paddlevid-demo inference/quickstart --examples data/new"
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -m "not slow"

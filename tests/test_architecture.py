@@ -21,6 +21,7 @@ ROWS = [
     {"build", "checkpoint", "optim", "metrics", "weights", "precision", "journal"},
     {"evaluate", "report", "run"},
     {"train", "testing", "deploy"},
+    {"serve", "demo"},
 ]
 PARTS = set.union(*ROWS)
 
@@ -104,6 +105,20 @@ def test_only_config_reads_yaml() -> None:
         )
     }
     assert readers == {"paddlevid.config"}
+
+
+def test_what_runs_an_exported_folder_needs_no_paddle() -> None:
+    makers = {"paddlevid.deploy.export", "paddlevid.deploy.graphs", "paddlevid.deploy.verify"}
+    names = [name for name in MODULES if part_of(name) in {"deploy", "serve", "demo", "data"} and name not in makers]
+    names = [name for name in names if name not in {"paddlevid.data.loader", "paddlevid.serve.__main__"}]
+    script = f"""
+import importlib, sys
+sys.modules["paddle"] = None
+for name in {names}:
+    importlib.import_module(name)
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_imports_are_silent_and_leave_the_process_alone() -> None:
