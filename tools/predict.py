@@ -78,14 +78,12 @@ def read_description(args: argparse.Namespace, folder: Path) -> "Manifest":
     from paddlevid.config import load_config
     from paddlevid.deploy.manifest import make_manifest, read_manifest
 
+    named = args.model_file and name_files(Path(args.model_file), args.params_file, args.precision or "fp32")
     if args.config is None:
         manifest = read_manifest(folder)
     else:
         manifest = make_manifest(load_config(args.config), version=paddlevid.__version__)
-    if args.model_file is None:
-        return manifest
-    files = name_files(Path(args.model_file), args.params_file, args.precision or "fp32")
-    return manifest.model_copy(update={"models": (files,)})
+    return manifest.model_copy(update={"models": (named,)}) if named else manifest
 
 
 def name_files(model_file: Path, params_file: str | None, precision: str) -> "ModelFiles":

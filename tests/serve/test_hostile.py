@@ -131,6 +131,6 @@ except MemoryError:
 def test_messages_tell_no_paths():
     from paddlevid.serve.decoding import without_path
 
-    path = "/tmp/secret/upload-1.mp4"
+    path = "/srv/secret/upload-1.mp4"
     assert without_path(f"{path}: damaged", path) == "damaged"
     assert without_path(f"{path}: cannot open {path} here", path) == "cannot open the video here"

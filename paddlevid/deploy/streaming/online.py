@@ -37,6 +37,8 @@ class OnlineClassifier:
         self, folder: str | Path, runtime: str = "auto", *, use_gpu: bool = False, num_threads: int | None = None
     ) -> None:
         manifest = read_manifest(folder)
+        if manifest.has("online"):
+            _check_state(manifest)
         opened = open_runtime(folder, manifest, graph="online", name=runtime, use_gpu=use_gpu, num_threads=num_threads)
         self._setup(manifest, opened)
 
@@ -48,8 +50,7 @@ class OnlineClassifier:
         return self
 
     def _setup(self, manifest: Manifest, runtime: Runtime) -> None:
-        if manifest.state_size < 1:
-            raise ConfigError("inference.yml does not tell the state_size of its online graph; export it again")
+        _check_state(manifest)
         self.manifest, self.runtime = manifest, runtime
         self.latencies_ms: deque[float] = deque(maxlen=MAX_LATENCIES)
         self.reset()
@@ -84,6 +85,11 @@ class OnlineClassifier:
         self._recent.append(softmax(logits[0]) if averages_probabilities else logits[0])
         mean = np.mean(self._recent, axis=0)  # [K]
         return mean if averages_probabilities else softmax(mean)
+
+
+def _check_state(manifest: Manifest) -> None:
+    if manifest.state_size < 1:
+        raise ConfigError("inference.yml does not tell the state_size of its online graph; export it again")
 
 
 class Latency(NamedTuple):

@@ -412,7 +412,7 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_computed(monkeypa
     ],
 )
 def test_names_of_a_list(names, files, tmp_path):
-    records = [Record(path=os.path.join("/root/data", name), name=name) for name in names]
+    records = [Record(path=os.path.join("/data", name), name=name) for name in names]
     assert [item.file for item in plan_files(records, tmp_path / "list.txt")] == files
 
 
