@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -21,5 +22,7 @@ __all__ = ["Prediction", "Predictor", "create_model", "list_weights", "load_conf
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: a command that only parses arguments need not wait for Paddle."""
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, and nothing to act on
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

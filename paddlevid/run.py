@@ -15,12 +15,13 @@ from paddlevid.checkpoint import (
     load_checkpoint,
     prepare_root,
 )
+from paddlevid.config import dump_section
 from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
 from paddlevid.errors import ConfigError, WeightsError
 from paddlevid.optim import Schedule
 from paddlevid.precision import Precision, choose_precision
-from paddlevid.runtime import Ranks, init_ranks, logger, set_device, setup_logging
+from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_device, setup_logging
 from paddlevid.schema import Config
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
@@ -117,6 +118,8 @@ def prepare_run(
         _warn_of_changes(state.config, cfg.model_dump(mode="json"))
         _compare_data(state.data, describe_data(dataset))
     if ranks.rank == 0:
+        # Export and test take the recipe from here, with all that -o changed
+        atomic_write(out / "config.yaml", lambda path: Path(path).write_text(dump_section(cfg), encoding="utf-8"))
         prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
     if ranks.world > 1:
         run.parallel = paddle.DataParallel(model)

@@ -86,8 +86,8 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def main() -> None:
     args = parse_arguments()
-    from paddlevid.deploy.measure import benchmark
     from paddlevid.deploy.manifest import read_manifest
+    from paddlevid.deploy.measure import benchmark
     from paddlevid.deploy.measure.flops import count_cost
     from paddlevid.deploy.measure.machine import describe_machine, num_cores
     from paddlevid.deploy.measure.timing import Plan, Way

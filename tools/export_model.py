@@ -57,6 +57,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--pdmodel", action="store_true", help="write NAME.pdmodel, as before Paddle 3, for NAME.json")
     args = parser.parse_args()
+    if "=" in args.output_path:
+        parser.error(f"-o is the folder to write to; to change a value of the recipe: --override {args.output_path}")
     if args.calibration_videos < 1 or args.check_videos < 1:
         parser.error("--calibration_videos and --check_videos must be at least 1")
     return args

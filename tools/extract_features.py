@@ -27,6 +27,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("input", metavar="LIST", help="a .txt/.csv list, a folder, or a video")
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder to write to")
+    parser.add_argument(
+        "--root", metavar="DIR", help="where relative paths of LIST begin (its folder; data.root of the recipe with -c)"
+    )
     model = parser.add_argument_group("model: either -m, or -c and -w")
     model.add_argument("-m", "--model", metavar="FOLDER", help="what tools/export_model.py wrote")
     model.add_argument(
@@ -83,7 +86,9 @@ def main() -> int:
     set_format = args.format if args.format in SET_FORMATS else None
     if set_format:
         check_set_format(set_format)
-    items = plan_files(find_records(args.input, read_data(args)), args.input)
+    data = read_data(args)
+    root = data.root if args.config and args.root is None else args.root
+    items = plan_files(find_records(args.input, data, root), args.input)
     predictor, device = open_predictor(args)
     with Progress(shard) as progress:
         report = extract(

@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "-i", "--input_file", required=True, metavar="INPUT", help="a video, a folder, or a .txt/.csv list"
     )
+    parser.add_argument("--root", metavar="DIR", help="where relative paths of a list begin (the folder of the list)")
     parser.add_argument("-m", "--model", metavar="FOLDER", help="what tools/export_model.py wrote")
     parser.add_argument("--runtime", default="auto", help="paddle, onnxruntime, openvino; the fastest one (auto)")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16", "int8"], help="by default the safe ones")
@@ -58,7 +59,8 @@ def main() -> int:
 
     folder = args.model or Path(args.model_file).parent
     manifest = read_description(args, folder)
-    records = find_records(args.input_file, manifest.data)
+    root = manifest.data.root if args.config and args.root is None else args.root
+    records = find_records(args.input_file, manifest.data, root)
     runtime = open_runtime(
         folder,
         manifest,
@@ -101,7 +103,10 @@ def name_files(model_file: Path, params_file: str | None, precision: str) -> "Mo
         raise ConfigError(f"--model_file {model_file}: the name must end in {', '.join(kinds)}; for a folder use -m")
     form, suffix = kinds[model_file.suffix]
     weights = [str(Path(params_file).absolute()) if params_file else model_file.with_suffix(suffix).name]
-    return ModelFiles(format=form, precision=precision, files=(model_file.name, *(weights if suffix else [])))
+    if params_file and not suffix:
+        raise ConfigError(f"--params_file {params_file}: {model_file.name} holds its weights itself")
+    files = (model_file.name, *(weights if suffix else []))
+    return ModelFiles.model_validate({"format": form, "precision": precision, "files": files})
 
 
 def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, output: str | None) -> int:

@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--smooth", type=int, default=1, help="windows to average before segments are found: 1, 3, 5, ... (1)")
     add("--min_sec", type=float, default=0.0, help="leave out shorter segments (0)")
     add("--online", action="store_true", help="an online TSM, frame by frame")
-    add("--online_fps", type=positive, help="frames a second that --online looks at (as in the model's training)")
+    add("--online_fps", type=positive, help="frames a second that --online looks at (as in clips of 10 s)")
     add("--duration", type=positive, metavar="SEC", help="stop after so many seconds")
     add("--retries", type=int, default=10, help="how often in a row to open a broken live stream again (10)")
     add("--stream_option", type=pair, action="append", metavar="KEY=VALUE", help="of FFmpeg, e.g. rtsp_transport=udp")
@@ -141,7 +141,12 @@ def load(
         plan = plan_frames(classifier.manifest, stream, args.online_fps)
         classifier.warm_up()
         windows = slide(stream, plan, frame_crops(classifier.manifest, "center"))
-        print(f"{plan.stride_sec:.3g} s from frame to frame, mean over {classifier.manifest.num_frames} frames")
+        guess = (
+            ""
+            if args.online_fps
+            else " (as in the model's clips, or of 10 s where they span whole videos: --online_fps)"
+        )
+        print(f"{plan.stride_sec:.3g} s from frame to frame, mean over {classifier.manifest.num_frames} frames{guess}")
         return classifier.manifest, windows, lambda some: score_frames(classifier, some), classifier
     predictor = Predictor(
         args.model,
@@ -155,7 +160,8 @@ def load(
     if stream.is_live:
         predictor.warm_up()
     windows = slide(stream, plan, frame_crops(predictor.manifest, args.crop))
-    print(f"windows of {plan.window_sec:.3g} s, every {plan.stride_sec:.3g} s")
+    guess = "" if args.window_sec else " (as the model's clips, or 10 s where they span whole videos: --window_sec)"
+    print(f"windows of {plan.window_sec:.3g} s, every {plan.stride_sec:.3g} s{guess}")
     return predictor.manifest, windows, lambda some: score_windows(predictor, some, at_once=stream.is_live), None
 
 

@@ -174,8 +174,9 @@ def open_container(
     import av
 
     try:
-        # Titles and comments are in any encoding, and nobody reads them
-        container = av.open(path, options=options or {}, timeout=timeout, metadata_errors="replace")
+        # Titles and comments are in any encoding, and nobody reads them; PyAV 19 decodes none that nobody asks for
+        lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        container = av.open(path, options=options or {}, timeout=timeout, **lenient)
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: {decoder} cannot open this video: {error.strerror}") from None
     if container.streams.video and container.streams.video[0].codec_context is not None:

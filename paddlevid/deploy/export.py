@@ -12,7 +12,7 @@ import paddle
 
 import paddlevid
 from paddlevid import build
-from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions
+from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions, import_converter, import_nncf
 from paddlevid.deploy.manifest import (
     Format,
     Graph,
@@ -91,9 +91,7 @@ def export_model(
         ExportError: an exported graph answers differently, or what it takes to write it is not installed.
     """
     options = options or ExportOptions()
-    check_precisions(options.formats, options.precisions)
-    if options.pdmodel and options.formats != ("paddle",):
-        raise ExportError("--pdmodel goes with --format paddle alone: the other formats are made from NAME.json")
+    _check_options(cfg, options)
     folder = Path(folder)
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
@@ -107,6 +105,8 @@ def export_model(
         feature_dim=int(model.head.weight.shape[0]),
         state_size=graphs["online"].model.state_size if "online" in graphs else 0,
     )
+    # Where the training data lie on this machine is nothing to whoever runs the folder
+    written = manifest.model_copy(update={"data": cfg.data.model_copy(update={"root": ""})})
     frames, frames_from = frames_to_check(cfg, manifest, max(CHECKED_BATCHES))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.resolve().name}.", dir=folder.parent) as unchecked:
@@ -114,10 +114,24 @@ def export_model(
         for graph, layer in graphs.items():
             writer = GraphWriter(graph, layer, manifest, Path(unchecked), folder.resolve().name)
             models += _Export(cfg, writer, options, frames).run()
-        manifest = manifest.model_copy(update={"models": tuple(models)})
-        write_manifest(manifest, unchecked)
-        _replace_folder(Path(unchecked), folder, manifest)
+        written = written.model_copy(update={"models": tuple(models)})
+        write_manifest(written, unchecked)
+        _replace_folder(Path(unchecked), folder, written)
     return ExportReport(folder, tuple(models), report, frames_from)
+
+
+def _check_options(cfg: Config, options: ExportOptions) -> None:
+    """Refuse at once what would fail only after minutes of work."""
+    check_precisions(options.formats, options.precisions)
+    if options.pdmodel and options.formats != ("paddle",):
+        raise ExportError("--pdmodel goes with --format paddle alone: the other formats are made from NAME.json")
+    if {"onnx", "openvino"} & set(options.formats):
+        import_converter()
+    if "bf16" in options.precisions:
+        _demand_bf16()
+    if "int8" in options.precisions:
+        import_nncf()
+        recipe_records(cfg, options.calibration or cfg.train.list)
 
 
 def _graphs(cfg: Config, model: paddle.nn.Layer, options: ExportOptions) -> dict[Graph, paddle.nn.Layer]:
@@ -207,7 +221,8 @@ class _Export:
         if not reduced:
             return
         records = spread(recipe_records(self.cfg), self.options.check_videos)
-        logger.info(f"comparing {', '.join(m.precision for m in reduced)} with fp32 on {len(records)} videos")
+        kinds = ", ".join(f"{m.format} {m.precision}" for m in reduced)
+        logger.info(f"comparing {kinds} with fp32 on {len(records)} videos")
         reference = self._open(self.written[-1])
         manifest = self.writer.manifest
         agreements = compare_videos(manifest, reference, [self._open(files) for files in reduced], records)
@@ -231,10 +246,7 @@ class _Export:
             return self.writer.write_int8(form, views)
         if form == "onnx":
             return self.writer.write_onnx_fp16()
-        files = self.writer.write_openvino(precision)
-        if precision == "bf16":
-            _demand_bf16()
-        return files
+        return self.writer.write_openvino(precision)
 
     def _without_steps(self, paddle_files: ModelFiles, onnx_files: ModelFiles | None) -> list[ModelFiles]:
         """What was asked for; files that were only needed to make others are deleted."""

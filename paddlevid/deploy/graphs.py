@@ -57,14 +57,7 @@ class GraphWriter:
 
     def write_onnx(self) -> ModelFiles:
         """`NAME.onnx`, from the files of Paddle."""
-        try:
-            import onnx
-            import paddle2onnx
-        except ImportError as error:
-            raise ExportError(
-                f'--format onnx and openvino need paddle2onnx and onnx ({error}): pip install -e ".[onnx]" '
-                "(there is none for Python 3.13 yet: export with 3.10 to 3.12; the file runs everywhere)"
-            ) from None
+        onnx, paddle2onnx = import_converter()
         path = self._path(".onnx")
         logging.disable(logging.INFO)
         try:
@@ -114,7 +107,7 @@ class GraphWriter:
 
     def write_int8(self, form: Format, views: Iterable[np.ndarray]) -> ModelFiles:
         """`NAME.int8.onnx` or `NAME.int8.xml`, with the ranges of numbers that `views` uint8 `[B, T, H, W, C]` give."""
-        nncf = _import_nncf()
+        nncf = import_nncf()
         frames = list(views)
         is_transformer = self.manifest.model == "timesformer"
         if form == "onnx":
@@ -221,7 +214,29 @@ def _rename(nodes: Sequence[Any], old: str, new: str) -> None:
         node.output[:] = [new if name == old else name for name in node.output]
 
 
-def _import_nncf() -> Any:
+def import_converter() -> tuple[Any, Any]:
+    """The modules onnx and paddle2onnx.
+
+    Raises:
+        ExportError: one is not installed.
+    """
+    try:
+        import onnx
+        import paddle2onnx
+    except ImportError as error:
+        raise ExportError(
+            f'--format onnx and openvino need paddle2onnx and onnx ({error}): pip install -e ".[onnx]" '
+            "(there is none for Python 3.13 yet: export with 3.10 to 3.12; the file runs everywhere)"
+        ) from None
+    return onnx, paddle2onnx
+
+
+def import_nncf() -> Any:
+    """NNCF, which does not report its use to its makers.
+
+    Raises:
+        ExportError: it is not installed.
+    """
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
     try:
         import nncf

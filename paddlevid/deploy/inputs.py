@@ -28,18 +28,19 @@ VIDEO_SUFFIXES = {
 LIST_SUFFIXES = {".txt", ".csv", ".list"}
 
 
-def find_records(path: str | Path, data: DataConfig) -> list[Record]:
+def find_records(path: str | Path, data: DataConfig, root: str | Path | None = None) -> list[Record]:
     """Records of a video, of all videos under a folder, of a folder of frames, or of a list (.txt, .csv, .list).
 
     A folder whose pictures are named by `data.frame_template` is one record; a model does not mind where frames are
-    from. Lists have the format that the model was trained with.
+    from. Lists have the format that the model was trained with; their relative paths begin at `root`, by default at the
+    folder of the list: where the training data lay on another machine is no matter here.
 
     Raises:
         DataError: there is nothing at `path`, or nothing in it that can be read.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
-        return read_list(path, format=data.format, root=data.root, labelled=False)
+        return read_list(path, format=data.format, root=path.parent if root is None else root, labelled=False)
     if path.is_file():
         return [Record(path=str(path), name=str(path))]
     if not path.is_dir():

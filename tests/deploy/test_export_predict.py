@@ -161,7 +161,7 @@ def test_predict_prints_the_three_lines_and_writes_files(exported, run_predict, 
         code, out, _ = run_predict(
             "-i", motion_set / "test.txt", "--model_file", folder / "Net.json", "--output", output
         )
-        # relative paths of the list are taken from the recipe's data.root, which inference.yml holds
+        # relative paths of a list begin at its folder
         assert code == 0
         assert out.count("Current video file:") == 7
     rows = list(csv.DictReader(table.open()))
@@ -325,3 +325,32 @@ def test_the_folder_takes_the_place_of_the_files(exported, run_predict, motion_s
     code, _, err = run_predict("-i", video, "--model_file", folder)
     assert code == 2
     assert "for a folder use -m" in err
+
+
+def test_lists_begin_at_their_own_folder_wherever_the_training_data_lay(exported, run_predict, motion_set, tmp_path):
+    _, _, folder = exported("tsn")
+    videos = sorted((motion_set / "test").rglob("*.mp4"))
+    (tmp_path / "mine" / "test").mkdir(parents=True)
+    for own, other in ((videos[0], videos[1]), (videos[1], videos[0])):
+        (tmp_path / "mine" / "test" / own.name).write_bytes(other.read_bytes())  # same names, other videos
+    listed = tmp_path / "mine" / "list.txt"
+    listed.write_text(f"test/{videos[0].name}\n")
+    predict = paddlevid.Predictor(folder)
+    assert predict.manifest.data.root == ""
+    expected = f"top-1 score: {predict(videos[1])[0].score:.4f}"
+    assert expected in run_predict("-i", listed, "-m", folder)[1]
+    listed.rename(tmp_path / "list.txt")
+    assert expected in run_predict("-i", tmp_path / "list.txt", "-m", folder, "--root", tmp_path / "mine")[1]
+
+
+def test_a_run_leaves_the_recipe_that_its_export_takes(run_main, run_export, tiny_recipe, tmp_path):
+    arguments = ("-c", tiny_recipe("tsm"), "-o", "model.online=true", "-o", "data.mean=[0.1,0.2,0.3]", "--max_iters", 1)
+    assert run_main(*arguments) == 0
+    output = tmp_path / "output"
+    recipe = output / "config.yaml"
+    assert load_config(recipe) == load_config(tiny_recipe("tsm"), ["model.online=true", "data.mean=[0.1,0.2,0.3]"])
+    code, _, err = run_export("-c", recipe, "-p", output / "last.pdparams", "-o", tmp_path / "inference" / "Net")
+    assert (code, err) == (0, "")
+    manifest = paddlevid.Predictor(tmp_path / "inference" / "Net").manifest
+    assert manifest.has("online")
+    assert manifest.data.mean == (0.1, 0.2, 0.3)

@@ -236,7 +236,9 @@ def test_a_missing_package_is_named(every_format, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install openvino or pip install onnxruntime"):
         open_runtime(folder, described(folder, files("onnx")))
-    with pytest.raises(ConfigError, match=r"runs its models \(onnx fp32\): pip install onnxruntime$"):
+    with pytest.raises(ConfigError, match="nothing runs here as int8"):
+        open_runtime(folder, described(folder, files("onnx")), precision="int8")
+    with pytest.raises(ConfigError, match=r"\(onnx fp32\): pip install onnxruntime; or export"):
         open_runtime(folder, described(folder, files("onnx")), name="onnxruntime")
 
 

@@ -181,11 +181,12 @@ def _why_none(manifest: Manifest, graph: str, name: str, precision: str | None, 
         ask = {"explain": "--explain", "online": "model.online: true in its recipe"}.get(graph, "--format")
         return f"it has no {graph} graph; export it with {ask} (tools/export_model.py)"
     kinds = ", ".join(sorted({f"{files.format} {files.precision}" for files in held}))
+    fitting = {files.format for files in held if precision in (None, files.precision)}
+    able = [one for one, engine in ENGINES.items() if name in ("auto", one) and fitting & set(engine.formats)]
+    missing = [ENGINES[one].install for one in able if not is_installed(one)]
+    if able and len(missing) == len(able):
+        return f"what runs it as asked is not installed ({kinds}): {' or '.join(missing)}; or export another --format"
     wanted = " ".join(filter(None, [name if name != "auto" else "", precision or "", "on a GPU" if use_gpu else ""]))
-    able = [runtime for runtime, engine in ENGINES.items() if {files.format for files in held} & set(engine.formats)]
-    missing = [ENGINES[runtime].install for runtime in able if not is_installed(runtime) and name in ("auto", runtime)]
-    if missing:
-        return f"nothing that is installed runs its models ({kinds}): {' or '.join(missing)}"
     return (
         f"it holds {kinds}, of which nothing runs here as {wanted or 'asked'}; export it with another --format or "
         "--precision"

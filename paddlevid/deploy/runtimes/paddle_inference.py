@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ class PaddleInference:
         for path in (model_file, params_file):
             if not Path(path).is_file():
                 raise ConfigError(f"{path}: no such file of an exported model")
-        from paddle import inference
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="No ccache found")  # nothing to act on
+            from paddle import inference
 
         config = inference.Config(str(model_file), str(params_file))
         config.disable_glog_info()
