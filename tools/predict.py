@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,24 +116,50 @@ def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, out
 
     from paddlevid.errors import DataError
 
+    if output:
+        check_place(Path(output))
     results: list[tuple[Record, list[Prediction], str]] = []  # with the reason where there are no predictions
     bar = tqdm(records, unit="video", disable=len(records) == 1 or not sys.stderr.isatty(), leave=False)
-    for record, predictions in predictor.predict_many(bar, top_k):
-        if isinstance(predictions, DataError):
-            if len(records) == 1:
-                raise predictions
-            tqdm.write(f"unreadable: {predictions}", file=sys.stderr)
-            results.append((record, [], str(predictions)))
-            continue
-        results.append((record, predictions, ""))
-        tqdm.write(describe(record, predictions))
-    if output:
-        write_results(Path(output), results)
-        print(f"written to {output}")
+    try:
+        for record, predictions in predictor.predict_many(bar, top_k):
+            if isinstance(predictions, DataError):
+                if len(records) == 1:
+                    raise predictions
+                tqdm.write(f"unreadable: {predictions}", file=sys.stderr)
+                results.append((record, [], str(predictions)))
+                continue
+            results.append((record, predictions, ""))
+            say(describe(record, predictions), or_go_on=output is not None)
+    finally:
+        if output and results:  # after Ctrl-C as well
+            write_results(Path(output), results)
+            say(f"written to {output}: {len(results)} of {len(records)} videos", or_go_on=True)
     num_failed = sum(bool(error) for _, _, error in results)
     if num_failed:
         print(f"error: {num_failed} of {len(records)} videos could not be read", file=sys.stderr)
     return 1 if num_failed else 0
+
+
+def say(text: str, *, or_go_on: bool) -> None:
+    """Print above the progress bar. A reader that has left a pipe ends the command, or only the printing."""
+    from tqdm import tqdm
+
+    try:
+        tqdm.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not or_go_on:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place that cannot be written to before the work, not after it."""
+    from paddlevid.errors import ConfigError
+
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        what = "is a folder" if path.is_dir() else f"cannot be written into {path.parent}"
+        raise ConfigError(f"--output {path}: {what}; name a file in a folder that is there")
 
 
 def describe(record: "Record", predictions: "list[Prediction]") -> str:

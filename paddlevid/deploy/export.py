@@ -14,6 +14,7 @@ import paddlevid
 from paddlevid import build
 from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions, import_converter, import_nncf
 from paddlevid.deploy.manifest import (
+    MANIFEST_FILE,
     Format,
     Graph,
     Manifest,
@@ -271,13 +272,21 @@ def _demand_bf16() -> None:
 
 
 def _replace_folder(unchecked: Path, folder: Path, manifest: Manifest) -> None:
-    """Move the checked files into place; those of an earlier export that are not written anew go."""
+    """Move the checked files into place; those of an earlier export that are not written anew go.
+
+    `inference.yml` goes first and comes last: a process that is killed in between leaves no folder that runs new
+    weights under an old description.
+    """
     folder.mkdir(exist_ok=True)
+    names = [file.name for file in unchecked.iterdir()]
+    blocked = [name for name in names if (folder / name).is_dir()]
+    if blocked:
+        raise ExportError(f"{folder / blocked[0]} is a folder; nothing was written: its name is that of a file")
     stale = {f"{folder.resolve().name}.pdiparams.info"}
     with contextlib.suppress(ConfigError):  # there was none, or it describes nothing
         stale |= {name for files in read_manifest(folder).models for name in files.files}
-    for file in unchecked.iterdir():
-        file.replace(folder / file.name)
-    kept = {name for files in manifest.models for name in files.files}
-    for name in stale - kept:
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: name == MANIFEST_FILE):
+        (unchecked / name).replace(folder / name)
+    for name in stale - {name for files in manifest.models for name in files.files}:
         (folder / Path(name).name).unlink(missing_ok=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from paddlevid.config import dump_section, load_section
 from paddlevid.data.dataset import read_class_names
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, ViewsConfig
 from paddlevid.schema.data import DataConfig
-from paddlevid.schema.types import Section
+from paddlevid.schema.types import NonNegativeInt, Section
 
 MANIFEST_FILE = "inference.yml"
 
@@ -31,10 +33,17 @@ class ModelFiles(Section):
     precision: Precision = "fp32"
     files: tuple[str, ...]
     difference: float | None = None
-    videos: int = 0
+    videos: NonNegativeInt = 0
     same_top1: float | None = None
     accuracy: float | None = None
     accuracy_fp32: float | None = None
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> ModelFiles:
+        count = 1 if self.format == "onnx" else 2
+        if len(self.files) != count:
+            raise ValueError(f"a model of {self.format} is {count} file(s), not {len(self.files)}")
+        return self
 
 
 class Manifest(Section):
@@ -57,6 +66,16 @@ class Manifest(Section):
     views: ViewsConfig
     class_names: tuple[str, ...]
     models: tuple[ModelFiles, ...] = ()
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Manifest:
+        if self.views.short_side < self.data.image_size:
+            raise ValueError(
+                f"views.short_side {self.views.short_side} is less than data.image_size {self.data.image_size}"
+            )
+        if len(self.class_names) != self.data.num_classes:
+            raise ValueError(f"{len(self.class_names)} class_names for data.num_classes {self.data.num_classes}")
+        return self
 
     @property
     def num_frames(self) -> int:
@@ -96,7 +115,12 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / MANIFEST_FILE
     if not path.is_file():
         raise ConfigError(f"{folder}: no {MANIFEST_FILE} here; is it a folder that tools/export_model.py wrote?")
-    return load_section(path, Manifest)
+    manifest = load_section(path, Manifest)
+    for files in manifest.models:
+        for name in files.files:
+            if Path(name).name != name:
+                raise ConfigError(f"{path}: {name!r} is not the name of a file in this folder")
+    return manifest
 
 
 def write_manifest(manifest: Manifest, folder: str | Path) -> None:

@@ -93,6 +93,9 @@ class Predictor:
         return self
 
     def _setup(self, manifest: Manifest, runtime: Runtime, batch_size: int, num_readers: int | None) -> None:
+        for name, value in (("batch_size", batch_size), ("num_readers", num_readers)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be 1 or more, not {value}")
         self.manifest, self.runtime, self.batch_size = manifest, runtime, batch_size
         self.num_readers = num_readers or min(os.cpu_count() or 1, MAX_READERS)
         self.views = build_views(manifest.data, manifest.views)
@@ -221,6 +224,8 @@ class Predictor:
 
     def rank(self, scores: np.ndarray, top_k: int) -> list[Prediction]:
         """The best classes of `scores` `[K]` with their probabilities."""
+        if top_k < 1:
+            raise ConfigError(f"top_k must be 1 or more, not {top_k}")
         probabilities = self.probabilities(scores)
         best = np.argsort(-scores, kind="stable")[:top_k]  # of scores: probabilities may round to equal zeros
         names = self.manifest.class_names

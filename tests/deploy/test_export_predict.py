@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -19,9 +22,9 @@ from paddlevid import build
 from paddlevid.checkpoint import save_weights
 from paddlevid.config import load_config
 from paddlevid.data.annotations import Record
-from paddlevid.deploy.export import export_model
+from paddlevid.deploy.export import ExportOptions, export_model
 from paddlevid.deploy.inputs import find_records
-from paddlevid.errors import ConfigError, DataError, WeightsError
+from paddlevid.errors import ConfigError, DataError, ExportError, WeightsError
 
 
 @pytest.fixture
@@ -354,3 +357,81 @@ def test_a_run_leaves_the_recipe_that_its_export_takes(run_main, run_export, tin
     manifest = paddlevid.Predictor(tmp_path / "inference" / "Net").manifest
     assert manifest.has("online")
     assert manifest.data.mean == (0.1, 0.2, 0.3)
+
+
+def test_results_are_not_lost_when_the_reader_leaves_or_the_user_stops(exported, motion_set, tmp_path):
+    _, _, folder = exported("tsn")
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{video}\n" for video in sorted((motion_set / "train").rglob("*.mp4")) * 20))
+    command = [sys.executable, "tools/predict.py", "-m", str(folder), "-i", str(listed), "--output"]
+    process = subprocess.Popen([*command, str(tmp_path / "piped.csv")], cwd=ROOT, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert len({row["name"] for row in csv.DictReader((tmp_path / "piped.csv").open())}) == 16
+    assert sum(1 for _ in (tmp_path / "piped.csv").open()) == 1 + 320 * 5
+    process = subprocess.Popen([*command, str(tmp_path / "stopped.csv")], cwd=ROOT, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert 1 < sum(1 for _ in (tmp_path / "stopped.csv").open()) < 1 + 320 * 5
+
+
+@pytest.mark.parametrize("output", [".", "none/out.csv"])
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(exported, run_predict, motion_set, tmp_path, output):
+    _, _, folder = exported("tsn")
+    path = tmp_path / output if output != "." else tmp_path / "folder.csv"
+    if output == ".":
+        path.mkdir()
+    code, out, err = run_predict("-i", motion_set / "test.txt", "-m", folder, "--output", path)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1
+    assert str(path) in err
+
+
+def test_a_name_that_is_a_folder_is_told_and_the_old_export_stays(exported, tmp_path):
+    cfg, _, folder = exported("tsn")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "Net.onnx").mkdir()
+    with pytest.raises(ExportError, match=r"Net\.onnx is a folder"):
+        export_model(cfg, tmp_path / "weights.pdparams", folder, ExportOptions(formats=("paddle", "onnx")))
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_killed_export_leaves_no_folder_of_new_weights_and_old_words(exported, tmp_path, monkeypatch):
+    cfg, _, folder = exported("tsn")
+    moved = []
+
+    def replace_once(self, target, replace=Path.replace):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_once)
+    with pytest.raises(KeyboardInterrupt):
+        export_model(cfg, tmp_path / "weights.pdparams", folder)
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"no inference\.yml here"):
+        paddlevid.Predictor(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("short_side: 40", "short_side: 16"), "views.short_side 16 is less than data.image_size 32"),
+        (("- Net.json", "- ../Net.json"), "'../Net.json' is not the name of a file in this folder"),
+        (("  - Net.pdiparams\n", ""), "a model of paddle is 2 file"),
+        (("- left\n", ""), "7 class_names for data.num_classes 8"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_one_line(exported, change, message):
+    _, _, folder = exported("tsn")
+    path = folder / "inference.yml"
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        paddlevid.Predictor(folder)
+    assert "\n" not in str(caught.value)

@@ -356,3 +356,36 @@ def test_two_graphs_run_from_threads_that_come_and_go(every_format, clips, runti
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+def test_openvino_runs_the_weights_that_it_is_given(every_format, clips, tmp_path):
+    import openvino
+
+    exported = every_format("tsn")
+    model = openvino.Core().read_model(str(exported.folder / "Net.xml"))
+    frames = clips(exported)[:1]
+    (tmp_path / "other.bin").write_bytes(bytes((exported.folder / "Net.bin").stat().st_size))
+    run = ENGINES["openvino"].open(exported.folder / "Net.xml", tmp_path / "other.bin")
+    assert len(model.outputs) == 2
+    assert np.abs(run(frames)[0]).max() == 0.0, "weights of zeros"
+
+
+@pytest.mark.parametrize("known", [["x"], {"a": 1}, 7, None])
+def test_a_cache_of_garbage_is_measured_anew(tmp_path, known):
+    import json
+
+    runs = {"one": lambda: None}
+    assert fastest(runs, packages=[], model="m", num_threads=None) == "one"
+    path = tmp_path / "cache" / "runtimes.json"
+    (key,) = json.loads(path.read_text())
+    for text in (json.dumps({key: known}), "[" * 100_000, "no json"):
+        path.write_text(text)
+        assert fastest(runs, packages=[], model="m", num_threads=None) == "one"
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 0}, {"num_readers": -1}, {"num_threads": 0}, {"num_threads": 10**6}]
+)
+def test_numbers_out_of_range_are_refused(every_format, options):
+    with pytest.raises(ConfigError):
+        Predictor(every_format("tsn").folder, "onnxruntime", **options)

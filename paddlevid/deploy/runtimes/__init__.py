@@ -5,6 +5,7 @@ Importing this imports none of them: a machine needs only the one that it uses.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -81,6 +82,9 @@ def open_runtime(
     Raises:
         ConfigError: nothing that is installed can run what the folder holds; the message says what would.
     """
+    cores = os.cpu_count() or 1
+    if num_threads is not None and not 1 <= num_threads <= 8 * cores:
+        raise ConfigError(f"{num_threads} threads on {cores} cores: use 1 to {8 * cores}")
     if use_tensorrt and not use_gpu:
         raise ConfigError("TensorRT runs on GPUs: use --use_gpu=True with --use_tensorrt=True")
     possible = choices(manifest, graph=graph, name=name, precision=precision, use_gpu=use_gpu)

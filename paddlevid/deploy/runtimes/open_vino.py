@@ -59,7 +59,9 @@ class OpenVino:
         if num_threads:
             hints["INFERENCE_NUM_THREADS"] = num_threads
         try:
-            self._compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+            core = openvino.Core()
+            model = core.read_model(str(path), str(weights)) if weights else core.read_model(str(path))
+            self._compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise ConfigError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from None
         self._request = self._compiled.create_infer_request()

@@ -35,7 +35,7 @@ def fastest(
     facts = [model, _processor(), os.cpu_count(), num_threads, sorted(runs), versions]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     known = _read().get(key)
-    if known in runs:
+    if isinstance(known, str) and known in runs:
         return known
     names = list(runs)
     choice = names[int(np.argmin([_best_time(run) for run in runs.values()]))]
@@ -59,7 +59,7 @@ def _path() -> Path:
 def _read() -> dict[str, Any]:
     try:
         return dict(json.loads(_path().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, ConfigError):
+    except (OSError, ValueError, TypeError, RecursionError, ConfigError):
         return {}
 
 
