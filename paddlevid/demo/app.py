@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from paddlevid.data.annotations import Record
+from paddlevid.data.containers import open_container
 from paddlevid.demo import page
 from paddlevid.demo.analysis import Analyst
 from paddlevid.demo.preview import make_playable
@@ -57,6 +58,17 @@ def build_page(analyst: Analyst, examples: Sequence[Example]) -> Any:
     return blocks
 
 
+def check_upload(path: str, folder: str) -> None:
+    """Let pass what was uploaded to `folder`, whatever path a client names, and is a video of one file.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise DataError(f"{path}: cannot read this video: it was not uploaded")
+    open_container(path).close()
+
+
 def _connect(
     analyst: Analyst, examples: Sequence[Example], upload: Any, gallery: Any | None, parts: Sequence[Any]
 ) -> None:
@@ -65,6 +77,11 @@ def _connect(
 
     def show_upload(path: str) -> Iterator[list[Any]]:
         record = Record(path=path, name=Path(path).name)
+        try:
+            check_upload(path, upload.GRADIO_CACHE)
+        except DataError as problem:
+            yield [*_refuse(record, problem), None, None]  # nor does the timeline open it
+            return
         for values in _show(analyst, record):
             yield [*values, record, None]  # the place for the next upload is free again
 
@@ -73,8 +90,9 @@ def _connect(
         for values in _show(analyst, record):
             yield [*values, record]
 
-    def show_timeline(record: Record) -> Iterator[str]:
-        yield from _show_timeline(analyst, record)
+    def show_timeline(record: Record | None) -> Iterator[str]:
+        if record is not None:
+            yield from _show_timeline(analyst, record)
 
     shown = gr.State()
     busy = [parts[0], parts[-2]]  # where a visitor sees that something is going on
@@ -126,9 +144,7 @@ def _show(analyst: Analyst, record: Record) -> Iterator[list[Any]]:
     try:
         analysis = analyst(record)
     except DataError as problem:
-        # Where uploads lie on the server says nothing to who uploaded one
-        text = str(problem).replace(record.path, Path(record.name).name)
-        yield [gr.HTML(page.error(text), visible=True), gr.Row(visible=False), None, "", "", "", ""]
+        yield _refuse(record, problem)
         return
     with tempfile.TemporaryDirectory(prefix="paddlevid-preview-") as folder:
         playable = make_playable(record, Path(folder))
@@ -141,6 +157,15 @@ def _show(analyst: Analyst, record: Record) -> Iterator[list[Any]]:
             page.strip(analysis) + page.look_note(analysis),
             "",
         ]
+
+
+def _refuse(record: Record, problem: DataError) -> list[Any]:
+    """Values of the parts of the page that tell why there is nothing to see."""
+    import gradio as gr
+
+    # Where uploads lie on the server says nothing to who uploaded one
+    text = str(problem).replace(record.path, Path(record.name).name)
+    return [gr.HTML(page.error(text), visible=True), gr.Row(visible=False), None, "", "", "", ""]
 
 
 def _show_timeline(analyst: Analyst, record: Record) -> Iterator[str]:

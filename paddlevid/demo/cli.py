@@ -60,7 +60,7 @@ def serve(args: argparse.Namespace) -> None:
 
         from paddlevid.demo.app import build_page
 
-        app = make_app(build_page(analyst, examples), args.max_upload_mb)
+        app = make_app(build_page(analyst, examples), examples, args.max_upload_mb)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         host, port = listener.getsockname()[:2]
         print(f"paddlevid-demo: http://{f'[{host}]' if ':' in host else host}:{port} (stop with Ctrl-C)", flush=True)
@@ -102,13 +102,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_app(blocks: Any, max_upload_mb: int) -> Any:
-    """The page as an application of its own: without Gradio's launcher, which asks other hosts for this and that."""
+def make_app(blocks: Any, examples: Sequence[Example], max_upload_mb: int) -> Any:
+    """The page as an application of its own: without Gradio's launcher, which asks other hosts for this and that.
+
+    Of the files of the server it gives away the `examples` and nothing else.
+    """
     import fastapi
     import gradio as gr
 
     from paddlevid.demo.page import CSS
 
+    # Only with this, which its launcher sets, does Gradio refuse files of the server that a client names
+    blocks.has_launched = True
     theme = gr.themes.Default(
         primary_hue="blue",
         neutral_hue="slate",
@@ -119,6 +124,8 @@ def make_app(blocks: Any, max_upload_mb: int) -> Any:
         fastapi.FastAPI(openapi_url=None),
         blocks,
         path="/",
+        # To be played, wherever they lie; folders of pictures are not
+        allowed_paths=[os.path.abspath(e.record.path) for e in examples if os.path.isfile(e.record.path)],
         footer_links=[],
         run_history=False,
         show_error=False,

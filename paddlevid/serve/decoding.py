@@ -19,6 +19,7 @@ import numpy as np
 
 from paddlevid.build import build_views
 from paddlevid.data.annotations import Record
+from paddlevid.data.containers import open_container
 from paddlevid.data.dataset import FrameSource, Views
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
@@ -26,11 +27,6 @@ from paddlevid.schema import ViewsConfig
 from paddlevid.schema.data import DataConfig
 
 READY = b"ready"
-# Containers of one file each. Others, such as playlists (HLS, DASH, concat), make FFmpeg open files of the server.
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,live_flv,asf,ogg,gif,"
-    "apng,mxf,nut,dv,rm,wtv,yuv4mpegpipe,mjpeg"
-)
 BYTES_A_PIXEL = 3
 COPIES = 4  # of the frames that are read: as decoded, at their places, resized, cropped
 SPARE_BYTES = 1 << 30  # for the decoder itself
@@ -98,15 +94,7 @@ def check_container(path: str, views: Views, settings: DecoderSettings) -> tuple
 
     Raises: as `decode`.
     """
-    import av
-
-    try:
-        # Titles and comments may be in any encoding: nobody reads them here.
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(path, options=options, metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise DataError(f"{path}: not a video file of a known kind, such as MP4 or AVI: {error.strerror}") from None
-    with container:
+    with open_container(path) as container:
         if not container.streams.video:
             raise DataError(f"{path}: it holds no pictures")
         codec = container.streams.video[0].codec_context

@@ -23,17 +23,33 @@ def check_alive(server: RunningServer, video: Path) -> None:
     assert server.uploads_left() == []
 
 
-@pytest.mark.parametrize("kind", ["hls", "concat", "hls-in-a-form-named-mp4"])
-def test_lists_of_other_files_are_not_followed(server, videos, kind):
+@pytest.mark.parametrize("kind", ["hls", "concat", "hls-in-a-form-named-mp4", "hls-and-mpegts"])
+def test_lists_of_other_files_are_not_followed(server, videos, tmp_path, kind):
     """FFmpeg would open the files that they name, also those of the server."""
     if kind == "concat":
         body = f"ffconcat version 1.0\nfile {videos[0]}\n"
     else:
         body = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{videos[0]}\n#EXT-X-ENDLIST\n"
     name = "clip.mp4" if "mp4" in kind else "clip.m3u8"
-    answer = server.upload(body.encode(), name=name)
+    content = body.encode()
+    if kind == "hls-and-mpegts":  # a playlist for one release of FFmpeg, a transport stream for another
+        content = content.ljust(188 * 2, b"\n") + write_transport_stream(tmp_path / "clip.ts").read_bytes()
+    answer = server.upload(content, name=name)
     assert answer.status_code == 422, answer.text
     check_alive(server, videos[0])
+
+
+def write_transport_stream(path: Path) -> Path:
+    """Twelve black frames."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    return path
 
 
 def test_damaged_files_do_no_harm(server, videos):
