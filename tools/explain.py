@@ -57,14 +57,18 @@ def main() -> None:
     args = parse_arguments()
     from paddlevid.deploy.explain import explain_video, find_class
     from paddlevid.deploy.inputs import find_records
+    from paddlevid.deploy.streaming.outputs import check_outputs
     from paddlevid.errors import ConfigError
 
+    outputs = {"-o": args.output, "--png": args.png}
+    check_outputs(args.input_file, outputs)
     manifest, run = open_folder(args.model, args.runtime) if args.model else open_model(args)
     names = manifest.class_names
     wanted = None if args.wanted is None else find_class(names, args.wanted)
     records = find_records(args.input_file, manifest.data)
     if len(records) > 1:
         raise ConfigError(f"{args.input_file}: holds {len(records)} videos; explain one at a time")
+    check_outputs(records[0].path, outputs)  # which a list may name
     explanation = explain_video(run, manifest, records[0])
     label = int(explanation.logits.argmax()) if wanted is None else wanted
     print_classes(explanation, names, args.top_k)
@@ -136,8 +140,6 @@ def draw(
     from paddlevid.deploy.predictor import softmax
 
     title = f"{manifest.class_names[label]} {softmax(explanation.logits)[label]:.3f}"
-    for path in filter(None, (args.output, args.png)):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
     if args.output:
         pieces = draw_video(explanation, build_source(manifest.data), record, label, title)
         num_frames = write_video(args.output, pieces, explanation.fps)

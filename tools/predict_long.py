@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paddlevid.deploy.streaming.timeline import Row, Segment
     from paddlevid.deploy.streaming.windows import Scored, Window
 
+OUTPUTS = ("csv", "json", "png", "video", "segments")
 MAX_PRINTED = 1000  # segments kept for the end of a run that may go on for days; --segments keeps all
 
 
@@ -93,9 +94,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_arguments()
+    from paddlevid.deploy.streaming.outputs import check_outputs
     from paddlevid.deploy.streaming.streams import Ahead, open_stream
     from paddlevid.errors import DataError
 
+    check_outputs(args.input, {f"--{name}": getattr(args, name) for name in OUTPUTS})
     stream = open_stream(
         args.input, duration_sec=args.duration, retries=args.retries, options=dict(args.stream_option or [])
     )

@@ -71,7 +71,7 @@ def frames_of(path):
 @pytest.mark.parametrize("name", ["tsm", "timesformer"])
 def test_a_recipe_and_weights_give_video_picture_and_numbers(recipe, run_explain, video, tmp_path, name):
     path, cfg, model, weights = recipe(name)
-    output, sheet = tmp_path / "made" / "out.mp4", tmp_path / "out.png"
+    output, sheet = tmp_path / "out.mp4", tmp_path / "out.png"
     code, out, err = run_explain("-c", path, "-w", weights, "-i", video, "-o", output, "--png", sheet)
     assert code == 0, err
     logits, maps = expected_of(cfg, model, video)
@@ -194,3 +194,28 @@ def test_a_video_that_is_none_and_a_class_that_is_none(recipe, run_explain, vide
         assert expected in err
         assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_the_input_is_never_written_over(recipe, run_explain, video, tmp_path):
+    path, _, _, weights = recipe("timesformer")
+    own = tmp_path / "in" / "ex.mp4"
+    own.parent.mkdir()
+    own.write_bytes(video.read_bytes())
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{own} 0\n")
+    sheet = own.with_name("ex.png")
+    sheet.write_bytes(b"a picture")
+    for arguments, expected in (
+        (("-i", own, "-o", own), "over the input"),
+        (("-i", listed, "-o", own), "over the input"),
+        (("-i", own.parent, "-o", own), "lies in the folder"),
+        (("-i", sheet, "--png", sheet), "over the input"),
+        (("-i", own, "-o", tmp_path / "none" / "x.mp4"), "make it first"),
+    ):
+        code, _, err = run_explain("-c", path, "-w", weights, *arguments)
+        assert code == 2
+        assert expected in err
+        assert len(err.strip().splitlines()) == 1
+    assert own.read_bytes() == video.read_bytes()
+    assert sheet.read_bytes() == b"a picture"
+    assert not (tmp_path / "none").exists()

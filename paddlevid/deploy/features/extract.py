@@ -17,7 +17,7 @@ import numpy as np
 
 import paddlevid
 from paddlevid import build
-from paddlevid.deploy.features import files
+from paddlevid.deploy.features import files, tables
 from paddlevid.deploy.features.files import Item, Shard, read_settings
 from paddlevid.deploy.features.joined import write_set
 from paddlevid.deploy.manifest import Manifest, Precision, make_manifest, read_manifest
@@ -198,7 +198,7 @@ def extract(
     found = len(mine) - len(wanted)
     if on_start is not None:
         on_start(len(mine), found)
-    failures = files.Failures(folder, shard)
+    failures = tables.Failures(folder, shard)
     with closing(cast(Generator[Any], predictor.read_ahead(wanted))) as videos:
         for record, views in videos:
             item = wanted[record]
@@ -210,7 +210,7 @@ def extract(
             if on_video is not None:
                 on_video(item, outcome if isinstance(outcome, DataError) else None)
     done = files.find_done(folder, items, mine)
-    failed = files.failed_names(folder)
+    failed = tables.failed_names(folder)
     missing = [item for item in items if item.file not in done]
     untried = sum(files.printable(item.name) not in failed for item in missing)
     written = None
@@ -231,15 +231,17 @@ def _claim(
 ) -> set[str]:
     """Make sure that what is in the folder was made in the same way, and note how and whose it is.
 
-    `done` was looked up before: whoever writes features has written the settings first. Returns the files that
-    `overwrite` has removed: all of them before any is written anew, or what a killed process leaves would pass for new.
+    Whoever writes features has written the settings first. Returns the files that `overwrite` has removed: all of them
+    before any is written anew, or what a killed process leaves would pass for new.
     """
     old = read_settings(folder)
-    if old is None and done and not overwrite:
-        raise DataError(
-            f"{folder / min(done)}: is there already, but no {files.SETTINGS_FILE} that tells what made it; use "
-            "another folder, or --overwrite"
-        )
+    if old is None and not overwrite and (present := {item.file for item in items} & set(files.walk(folder))):
+        old = read_settings(folder)  # again: another process may just have begun
+        if old is None:
+            raise DataError(
+                f"{folder / min(present)}: is there already, but no {files.SETTINGS_FILE} that tells what made it; "
+                "use another folder, or --overwrite"
+            )
     differing = files.differences(old, settings) if old is not None else []
     if differing and not overwrite:
         raise DataError(f"{folder}: has features with {'; '.join(differing)}; use another folder, or --overwrite")
@@ -249,13 +251,13 @@ def _claim(
     if overwrite:
         removed = {item.file for item in mine}
         if shard.total == 1:
-            removed |= set(files.read_index(folder))
-            (folder / files.INDEX_FILE).unlink(missing_ok=True)
+            removed |= set(tables.read_index(folder))
+            (folder / tables.INDEX_FILE).unlink(missing_ok=True)
         for file in removed:
             (folder / file).unlink(missing_ok=True)
     if old is None or differing:
         files.write_settings(folder, settings, shard)
-    files.write_index(folder, items, shard)
+    tables.write_index(folder, items, done - removed, shard)
     return removed
 
 

@@ -6,12 +6,12 @@ of them write have the same bytes whoever writes last.
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from paddlevid.errors import DataError
 from paddlevid.runtime import atomic_write
 
 SETTINGS_FILE = "features.json"
-INDEX_FILE = "videos.csv"
 # What runtime.atomic_write calls a file until it is whole; a process that was killed leaves it behind.
 _UNFINISHED = re.compile(r"\.(?P<stem>.+)\.\d+\.npy")
 
@@ -155,10 +154,10 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(settings, dict):
-        raise DataError(f"{path}: does not describe features")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(k), str) for k in ("runtime", "precision")):
+        raise DataError(f"{path}: does not describe features; restore it, or remove it and use --overwrite")
     return settings
 
 
@@ -176,57 +175,45 @@ def write_settings(folder: Path, settings: Mapping[str, Any], shard: Shard) -> N
         raise DataError(f"{folder}: another process is writing features with {'; '.join(differing)}")
 
 
-def read_index(folder: Path) -> dict[str, str]:
-    """Whose features each file holds."""
-    path = folder / INDEX_FILE
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return {row["file"]: row["video"] for row in csv.DictReader(file)}
-
-
-def write_index(folder: Path, items: Sequence[Item], shard: Shard) -> None:
-    """Note whose features each file holds, beside what is noted already.
-
-    Raises:
-        DataError: a file holds the features of another video.
-    """
-    known = read_index(folder)
-    merged = dict(known)
-    for item in items:
-        if (name := merged.setdefault(item.file, item.name)) != item.name:
-            raise DataError(
-                f"{folder / item.file}: has the features of {name}, not of {item.name}; use another folder, or "
-                "--overwrite"
-            )
-    if len(merged) == len(known):
-        return
-
-    def write(temporary: str) -> None:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            csv.writer(file).writerows([("file", "video"), *merged.items()])
-
-    write_shared(folder / INDEX_FILE, shard, write)
-
-
 # ---- what is done ---------------------------------------------------------------------------------------------------
 
 
 def find_done(folder: Path, items: Sequence[Item], mine: Sequence[Item]) -> set[str]:
     """Files of `items` that are there whole. What a killed process left unfinished of `mine` is removed.
 
-    One walk over the folders asks a network disk much less than a question a file.
+    One walk over the folders asks a network disk much less than a question a file. Files of one folder have one size:
+    only where a size is new a header is read, which tells whether the file is as long as it promises.
     """
     wanted, own = {item.file for item in items}, {item.file for item in mine}
     done = set()
+    whole_sizes: set[int] = set()
     for file in walk(folder):
         if file in wanted:
-            done.add(file)
+            size = _whole_size(folder / file, whole_sizes)
+            if size is not None:
+                whole_sizes.add(size)
+                done.add(file)
         elif match := _UNFINISHED.fullmatch(PurePath(file).name):
             parent = file.rpartition("/")[0]
             if os.path.join(parent, f"{match['stem']}.npy") in own:
                 (folder / file).unlink(missing_ok=True)
     return done
+
+
+def _whole_size(path: Path, known: Container[int]) -> int | None:
+    """The size of a `.npy` file that is whole; those of `known` sizes are."""
+    try:
+        size = path.stat().st_size
+        if size in known:
+            return size
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            promised = file.tell() + math.prod(shape) * dtype.itemsize
+    except Exception:  # numpy parses headers as Python, and damaged ones fail in as many ways
+        return None
+    return size if size == promised else None
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -241,36 +228,6 @@ def walk(folder: Path) -> Iterator[str]:
                     waiting.append(path)
                 else:
                     yield path
-
-
-class Failures:
-    """`failed.csv`, or `failed-2-of-4.csv` of a shard: videos without features and why. Not there without any."""
-
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self.path = folder / f"failed{shard.suffix}.csv"
-        self.count = 0
-        for path in folder.glob("failed*.csv"):  # of the run before; other shards of this run keep theirs
-            match = re.fullmatch(r"failed(?:-(\d+)-of-(\d+))?\.csv", path.name)
-            if match and (path == self.path or int(match[2] or 1) != shard.total):
-                path.unlink(missing_ok=True)
-
-    def add(self, item: Item, reason: str) -> None:
-        rows = [(item.name, reason)] if self.count else [("name", "reason"), (item.name, reason)]
-        with (
-            named_disk_errors(self.path),
-            self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file,
-        ):
-            csv.writer(file).writerows(rows)
-        self.count += 1
-
-
-def failed_names(folder: Path) -> set[str]:
-    """Names of the videos that failed in the latest run, of all shards."""
-    names: set[str] = set()
-    for path in folder.glob("failed*.csv"):
-        with path.open(encoding="utf-8", newline="") as file:
-            names |= {row["name"] for row in csv.DictReader(file)}
-    return names
 
 
 def printable(name: str) -> str:

@@ -27,19 +27,29 @@ def write_set(folder: Path, items: Sequence[Item], form: str, shard: Shard) -> P
     npz: `names` `[N]` and `features` `[N, clips, D]`. parquet: a row a clip, with `name`, `clip` and `features`.
     """
     path = folder / f"features.{form}"
-    first = np.load(folder / items[0].file)
+    first = _read(folder / items[0].file)
     writer = {"npz": _write_npz, "parquet": _write_parquet}[form]
     write_shared(path, shard, lambda temporary: writer(temporary, folder, items, first))
     return path
 
 
+def _read(path: Path) -> np.ndarray:
+    """Features `[clips, D]`. Raises DataError for a file that holds none."""
+    try:
+        with path.open("rb") as file:
+            features = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # numpy parses headers as Python, and damaged ones fail in as many ways
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read: {reason}; remove it and run again") from None
+    if features.ndim != 2:
+        raise DataError(f"{path}: {list(features.shape)} are no features of clips; remove it and run again")
+    return features
+
+
 def _read_all(folder: Path, items: Sequence[Item], first: np.ndarray) -> Iterator[np.ndarray]:
     for item in items:
         path = folder / item.file
-        try:
-            features = np.load(path)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read: {error}; remove it and run again") from None
+        features = _read(path)
         if features.shape != first.shape or features.dtype != first.dtype:
             raise DataError(f"{path}: {features.dtype} {list(features.shape)}, others {list(first.shape)}; remove it")
         yield features

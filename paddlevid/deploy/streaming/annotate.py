@@ -45,7 +45,6 @@ def annotate_video(
 
     if "libx264" not in av.codecs_available:
         raise DataError(f"{path}: this PyAV has no encoder libx264, which annotated videos need")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     if Path(path).exists() and Path(source).exists() and Path(path).samefile(source):
         raise DataError(f"{path}: the annotated video would be written over the video itself")
     size = _even_size(source)

@@ -11,6 +11,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from paddlevid.errors import DataError
+
 DEFAULT_FPS = 30.0  # of streams that do not tell
 
 Wants = Callable[[float, float], bool]
@@ -71,7 +73,9 @@ def open_stream(
     from paddlevid.deploy.streaming.live import Camera, LiveStream
     from paddlevid.deploy.streaming.video_file import VideoFile
 
-    if source.isdigit():
+    if source.isascii() and source.isdecimal():
+        if len(source) > 9:  # than which OpenCV takes no larger number
+            raise DataError(f"camera {source[:20]}{'...' * (len(source) > 20)}: there is no camera of such a number")
         return Camera(int(source), duration_sec)
     if not re.match(r"[a-z][a-z0-9+.-]+://", source):
         return VideoFile(source, duration_sec)

@@ -49,7 +49,6 @@ class _RowFile:
     """A file that gets whole lines, each at once, so that a process that is killed leaves all but the last whole."""
 
     def __init__(self, path: str | Path) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._file: TextIO = open(path, "w", newline="", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def __enter__(self) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from paddlevid.data.pyav_reader import open_container, to_rgb
-from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants, format_time
+from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants
 
 # Packets held back until the next picture is known: H.264 puts back in order at most 16. With fewer, fewer are skipped.
 LOOKAHEAD = 40
@@ -17,6 +19,10 @@ LOOKAHEAD = 40
 SKIPPABLE_CODECS = {"h264", "mpeg2video", "mpeg4"}
 MAX_FREEZE_SEC = 0.5  # a longer stillness near damage is a gap
 SUSPECT_SEC = 5.0  # how long behind damage
+# Of containers that tell how long all their streams are: frames may end so much earlier, of which both must be passed.
+MAX_SHORT_SEC, MAX_SHORT_SHARE = 2.0, 0.1
+# Others are guessed from bit rates, or from the last packets that are there.
+FORMATS_THAT_TELL = ("matroska", "flv", "asf")
 
 
 class VideoFile:
@@ -82,10 +88,46 @@ class VideoFile:
         """Find the end, which frames skipped last put off, and whether it came too early."""
         if not trust_frames:
             self.end_sec = min(max(self.end_sec, self._last_packet_sec), self._limit_sec)
-        if self._promised_sec is not None and self.end_sec < min(self._promised_sec, self._limit_sec) - 1.0:
-            self._reason = f"its header promises {format_time(self._promised_sec)}"
-            if self.damage is None:
-                self._note_damage(self.end_sec)
+        if self.damage is not None:
+            return
+        if self._promised_sec is not None:
+            whole_sec, is_short = self._promised_sec, self._promised_sec - self.end_sec > 1.0
+        else:
+            whole_sec, is_own = self._told_sec()
+            missing_sec = whole_sec - self.end_sec
+            is_short = missing_sec > max(MAX_SHORT_SEC, MAX_SHORT_SHARE * whole_sec)
+            if is_short and not is_own:  # sound may go on behind the pictures
+                missing_sec = whole_sec - self._last_of_all_sec()
+                is_short = missing_sec > max(MAX_SHORT_SEC, MAX_SHORT_SHARE * whole_sec)
+        if is_short and self.end_sec < self._limit_sec - 1.0:
+            self._reason = f"ends at {self.end_sec:.1f} s of {whole_sec:.1f} s"
+            self._note_damage(self.end_sec)
+
+    def _told_sec(self) -> tuple[float, bool]:
+        """When the pictures end, or all streams do, by what the file itself tells; 0 where it does not."""
+        with open_container(self.name, "pyav") as container:
+            if not container.duration or not container.format.name.startswith(FORMATS_THAT_TELL):
+                return 0.0, False
+            whole_sec = container.duration / 1e6
+            stream = container.streams.video[0]
+            with contextlib.suppress(UnicodeDecodeError):  # titles are in any encoding
+                tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+                if tag:
+                    own_sec = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - self._zero_sec
+                    return min(own_sec, whole_sec), True  # what another program has left there may be wrong
+            return whole_sec, len(container.streams) == 1
+
+    def _last_of_all_sec(self) -> float:
+        """When the last packet of any stream ends."""
+        import av
+
+        last_sec = 0.0
+        with open_container(self.name, "pyav") as container, contextlib.suppress(av.error.FFmpegError):
+            for packet in container.demux():
+                if packet.pts is not None:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    last_sec = max(last_sec, float(end) - self._zero_sec)
+        return last_sec
 
     def _note_damage(self, time_sec: float) -> None:
         first = self.damage or Damage(time_sec, self._reason, 0)

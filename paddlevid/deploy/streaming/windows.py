@@ -62,7 +62,7 @@ class WindowPlan:
 
     `end_sec`, where it is known, is the end of the stream: windows that reach beyond it are sampled as shorter videos.
     With `prompt` a window is given once its frames are there, before it is known that the stream goes on to its end.
-    Raises ConfigError for a window without a frame, and for a stride of nothing.
+    Raises ConfigError for a window without a frame, and for a stride of less than a frame.
     """
 
     window_sec: float
@@ -77,8 +77,12 @@ class WindowPlan:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.window_sec) and self.window_sec * self.fps >= 0.5):
             raise ConfigError(f"a window of {self.window_sec:g} s holds no frame of a video at {self.fps:g} frames/s")
-        if not (math.isfinite(self.stride_sec) and self.stride_sec > 0):
-            raise ConfigError(f"a stride of {self.stride_sec:g} s: it must be more than 0")
+        # Less would look at the same frames again and again; the tolerance is that of plan_frames
+        if not (math.isfinite(self.stride_sec) and self.stride_sec * (self.fps + 1e-3) >= 1):
+            raise ConfigError(
+                f"a stride of {self.stride_sec:g} s: it must be a frame at least, {1 / self.fps:.4g} s of a video at "
+                f"{self.fps:g} frames/s"
+            )
 
     @property
     def early_sec(self) -> float:
@@ -133,7 +137,7 @@ def plan_windows(
     span_sec = window_sec or default_window_sec(manifest.data, manifest.num_frames)
     return WindowPlan(
         window_sec=span_sec,
-        stride_sec=stride_sec or span_sec / 2,
+        stride_sec=stride_sec or max(span_sec / 2, 1 / stream.fps),
         fps=stream.fps,
         sampling=build_sampling(manifest.data, manifest.num_frames),
         start_sec=stream.start_sec,

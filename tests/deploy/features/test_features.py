@@ -20,7 +20,9 @@ from paddlevid import build
 from paddlevid.config import load_config
 from paddlevid.data.annotations import Record
 from paddlevid.deploy.features.extract import open_folder, shard_of
-from paddlevid.deploy.features.files import Shard, find_done, plan_files, walk, write_features
+from paddlevid.deploy.features.files import Item, Shard, find_done, plan_files, read_settings, walk, write_features
+from paddlevid.deploy.features.joined import write_set
+from paddlevid.deploy.features.tables import failed_names, read_index, write_index
 from paddlevid.deploy.inputs import find_records
 from paddlevid.deploy.manifest import ModelFiles, make_manifest, write_manifest
 from paddlevid.errors import ConfigError, DataError, UserError
@@ -276,7 +278,7 @@ def test_overwrite_computes_what_is_there_anew(folder, motion_set, tmp_path):
     assert run(*common).returncode == 0
     before = contents(tmp_path / "out")
     spoilt = next(file for file in before if file.endswith(".npy"))
-    (tmp_path / "out" / spoilt).write_bytes(b"")
+    (tmp_path / "out" / spoilt).write_bytes(before[spoilt][:-1] + b"?")
     assert run(*common).returncode == 0
     assert contents(tmp_path / "out") != before, "files that are there are not read again"
     assert run(*common, "--overwrite").returncode == 0
@@ -298,6 +300,107 @@ def test_features_of_unknown_origin_or_of_another_video_are_not_taken_for_done(f
     done = run("-m", folder, tmp_path / "in", tmp_path / "out")
     assert done.returncode == 2
     assert "x.mp4, not of x.avi" in done.stderr
+
+
+def test_videos_of_another_data_set_with_the_same_names_are_refused(folder, motion_set, tmp_path):
+    sources = sorted((motion_set / "test").rglob("*.mp4"))
+    one = sources[0]
+    other = next(path for path in sources if path.stat().st_size != one.stat().st_size)
+    for name, source in (("a", one), ("b", other), ("moved", one)):
+        (tmp_path / name).mkdir()
+        shutil.copy(source, tmp_path / name / "x.mp4")
+    out = tmp_path / "out"
+    assert run("-m", folder, tmp_path / "a", out).returncode == 0
+    before = contents(out)
+    (row,) = csv.DictReader((out / "videos.csv").open())
+    assert row == {"file": "x.npy", "video": "x.mp4", "bytes": str(one.stat().st_size)}
+    done = run("-m", folder, tmp_path / "b", out)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "has the features of another video" in done.stderr
+    assert contents(out) == before
+    done = run("-m", folder, tmp_path / "moved", out)
+    assert done.returncode == 0, done.stderr
+    assert "1 were there already" in done.stdout
+    assert contents(out) == before
+    assert run("-m", folder, tmp_path / "b", out, "--overwrite").returncode == 0
+    np.testing.assert_allclose(np.load(out / "x.npy"), expected(folder, other, 1, 3), rtol=1e-6)
+
+
+def test_sizes_of_sources_by_hand(tmp_path):
+    (tmp_path / "in" / "frames").mkdir(parents=True)
+    for name, size in (("in/x.mp4", 5), ("in/frames/1.jpg", 7), ("in/frames/2.jpg", 8), ("in/frames/.hidden", 1)):
+        (tmp_path / name).write_bytes(b"-" * size)
+    names = ("x.mp4", "frames", "gone.mp4")
+    items = [Item(Record(path=str(tmp_path / "in" / name)), name, f"{name}.npy") for name in names]
+
+    def sizes():
+        return [source.size for source in read_index(tmp_path).values()]
+
+    (tmp_path / "videos.csv").write_text("file,video\nx.mp4.npy,x.mp4\n")  # as it was before sizes were noted
+    write_index(tmp_path, items, {"x.mp4.npy", "frames.npy"}, Shard())
+    assert sizes() == ["5", "7", ""]
+    (tmp_path / "in" / "x.mp4").unlink()
+    (tmp_path / "in" / "frames" / "1.jpg").unlink()
+    write_index(tmp_path, items, {"x.mp4.npy"}, Shard())
+    assert sizes() == ["5", "8", ""], "what is gone keeps its size, what has no features yet takes the new one"
+    (tmp_path / "in" / "x.mp4").write_bytes(b"-" * 6)
+    with pytest.raises(DataError, match=r"another video x\.mp4, of 5 bytes; .*x\.mp4 has 6"):
+        write_index(tmp_path, items, {"x.mp4.npy"}, Shard())
+
+
+@pytest.mark.parametrize("length", [0, 60, 128, 139])
+def test_a_half_written_file_is_not_done(folder, motion_set, tmp_path, length):
+    arguments = ["-m", folder, motion_set / "test.txt", tmp_path / "out", "--format", "npz"]
+    assert run(*arguments).returncode == 0
+    before = contents(tmp_path / "out")
+    spoilt = max(file for file in before if file.endswith(".npy"))
+    assert len(before[spoilt]) == 140  # a header of 128 bytes and three numbers
+    (tmp_path / "out" / spoilt).write_bytes(before[spoilt][:length])
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 videos in" in done.stdout
+    assert "6 were there already" in done.stdout
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00", b"no numbers", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x02\x00{("]
+)
+def test_a_set_of_damaged_files_is_one_line(tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    item = Item(Record(path="x.mp4"), "x.mp4", "x.npy")
+    assert not find_done(tmp_path, [item], [item])
+    with pytest.raises(DataError, match=r"x\.npy: cannot be read: .*remove it"):
+        write_set(tmp_path, [item], "npz", Shard())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("features.json", b"[]"),
+        ("features.json", b"{}"),
+        ("features.json", b'{"runtime": ["openvino"], "precision": "fp32"}'),
+        ("features.json", b'{"runtime": "openvino"}'),
+        ("features.json", b"\xff\x00\xfe"),
+        ("features.json", b"[" * 100_000),
+        ("videos.csv", b"\xff\x00\n\x00\n"),
+        ("videos.csv", b"a,b\n1,2\n"),
+        ("videos.csv", b"file,video\nx.npy\n"),
+        ("videos.csv", b"file,video\n../x.npy,x.mp4\n"),
+        ("videos.csv", b"file,video\n" + b"x" * 200_000),
+        ("failed-3-of-3.csv", b"name,reason\n\xff\xfe,x\n"),
+        ("failed-3-of-3.csv", b"a,b\n1,2\n"),
+    ],
+)
+def test_damaged_descriptions_are_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "failed_by_hand.csv").write_bytes(b"\xff")  # is none of ours
+    read = {"features.json": read_settings, "videos.csv": read_index}.get(name, failed_names)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_broken_videos_are_named_and_tried_again(folder, motion_set, tmp_path):
@@ -439,7 +542,7 @@ def test_looking_for_100000_files_takes_seconds(tmp_path):
     for item in items[::50]:
         path = tmp_path / item.file
         path.parent.mkdir(exist_ok=True)
-        path.touch()
+        write_features(path, np.zeros((1, D), np.float32))
     assert len(find_done(tmp_path, items, items)) == 2000
     assert time.perf_counter() - started < 20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -125,6 +126,54 @@ def test_a_file_that_is_cut_off_tells_when(tmp_path):
     assert stream.damage.time_sec == pytest.approx(times[-1], abs=0.1)
     assert stream.end_sec == pytest.approx(times[-1] + 1 / 25, abs=0.1)
     assert stream.duration_sec == pytest.approx(8.0)
+
+
+def add_silence(path, seconds):
+    """The video again with sound of so many seconds beside it."""
+    output_path = path.with_name(f"sound {path.name}")
+    with av.open(str(path)) as source, av.open(str(output_path), "w") as output:
+        pictures, sound = output.add_stream_from_template(source.streams.video[0]), output.add_stream("aac", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16000
+        packets = [packet for packet in source.demux(video=0) if packet.dts is not None]
+        for second in range(seconds):
+            silence.pts = second * 16000
+            while packets and packets[0].dts * packets[0].time_base <= second:
+                packets[0].stream = pictures
+                output.mux(packets.pop(0))
+            output.mux(sound.encode(silence))
+        output.mux(sound.encode(None))
+        for packet in packets:
+            packet.stream = pictures
+            output.mux(packet)
+    return output_path
+
+
+@pytest.mark.parametrize("has_sound", [False, True])
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "untagged.mkv"])
+def test_a_cut_file_whose_streams_do_not_tell_their_length(tmp_path, name, has_sound):
+    path = write_video(tmp_path / name, 300, options={"bf": "0"}, make=noise)
+    path = add_silence(path, 14) if has_sound else path
+    content = path.read_bytes()
+    if name == "untagged.mkv":
+        content = content.replace(b"DURATION", b"NOTHINGS")
+    whole, cut = tmp_path / f"whole {name}", tmp_path / f"cut {name}"
+    whole.write_bytes(content)
+    cut.write_bytes(content[: int(len(content) * 0.45)])
+    stream = VideoFile(str(whole))
+    all_frames(stream)
+    assert stream.damage is None, "sound goes on for 2 s and more"
+    stream = VideoFile(str(cut))
+    times, _, _ = all_frames(stream)
+    assert 4 < times[-1] < 7
+    assert stream.damage is not None
+    assert stream.damage.time_sec == pytest.approx(times[-1] + 1 / 25, abs=0.1)
+    told = "14.[01]" if has_sound and name != "a.mkv" else "12.0"  # an audio packet is longer than what it must hold
+    if name != "a.flv":  # whose last packet is seen to be broken
+        assert re.fullmatch(f"ends at {stream.end_sec:.1f} s of {told} s", stream.damage.reason)
+    stream = VideoFile(str(cut), duration_sec=3.0)
+    all_frames(stream)
+    assert stream.damage is None, "what is missing was not asked for"
 
 
 @pytest.mark.parametrize("kind", ["noise", "zeros", "in the pictures"])

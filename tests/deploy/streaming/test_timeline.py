@@ -128,13 +128,13 @@ NAMES = ("a", "b, c", "größer")
 
 def test_files_can_be_read_back(tmp_path):
     row = Row(1.0, 2.5, [Prediction(2, "größer", 0.75), Prediction(1, "b, c", 0.2)])
-    with CsvTimeline(tmp_path / "new" / "rows.csv", 2) as table, JsonTimeline(tmp_path / "rows.json") as lines:
+    with CsvTimeline(tmp_path / "rows.csv", 2) as table, JsonTimeline(tmp_path / "rows.json") as lines:
         table.write(row)
         lines.write(row)
         # Whole lines lie on the disk at once, so that a process that is killed loses none
-        assert len((tmp_path / "new" / "rows.csv").read_text(encoding="utf-8").splitlines()) == 2
+        assert len((tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()) == 2
         assert json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["start_sec"] == 1.0
-    read = list(csv.DictReader((tmp_path / "new" / "rows.csv").open(encoding="utf-8")))
+    read = list(csv.DictReader((tmp_path / "rows.csv").open(encoding="utf-8")))
     assert read == [
         {
             "start_sec": "1.000",
@@ -215,16 +215,16 @@ def grey(number):
 
 def test_an_annotated_video_has_the_bars_of_its_scores(tmp_path):
     source = write_video(tmp_path / "a.mp4", 100, make=grey)
-    written = annotate_video(str(source), ROWS, tmp_path / "out" / "b.mp4")
+    written = annotate_video(str(source), ROWS, tmp_path / "b.mp4")
     assert written == (100, "none", "")
-    frames = decode_plainly(tmp_path / "out" / "b.mp4").astype(int)
+    frames = decode_plainly(tmp_path / "b.mp4").astype(int)
     assert frames.shape == (100, 120, 160, 3)
     np.testing.assert_allclose(frames[:, :60], 200, atol=6)  # above the panel
     blue = (frames[..., 2] - frames[..., 0] > 80).sum(axis=2).max(axis=1)  # pixels of the bar in its longest row
     full = blue[10]
     assert full > 15
     assert blue[60] == pytest.approx(full / 4, abs=3)
-    with av.open(str(tmp_path / "out" / "b.mp4")) as container:
+    with av.open(str(tmp_path / "b.mp4")) as container:
         video = container.streams.video[0]
         assert (video.codec_context.name, video.average_rate) == ("h264", 25)
 
@@ -315,6 +315,7 @@ def test_the_command_writes_all_that_is_asked_for(tmp_path):
     write_folder(tmp_path / "folder", {"kind": "segment"})
     source = write_video(tmp_path / "a.mp4", 250)
     names = ["rows.csv", "rows.json", "plot.png", "out.mp4", "segments.csv"]
+    (tmp_path / "out").mkdir()
     outputs = [tmp_path / "out" / name for name in names]
     flags = ["--csv", "--json", "--png", "--video", "--segments"]
     pairs = [part for pair in zip(flags, outputs, strict=True) for part in pair]
@@ -347,7 +348,7 @@ def long_video(tmp_path_factory):
 def test_a_command_that_is_stopped_keeps_what_it_wrote(long_video, tmp_path, number):
     write_folder(tmp_path / "folder", {"kind": "segment"})
     table, segments = tmp_path / "rows.csv", tmp_path / "segments.csv"
-    arguments = ["--window_sec", 0.4, "--stride_sec", 0.01, "--batch_size", 1, "--csv", table, "--segments", segments]
+    arguments = ["--window_sec", 0.4, "--stride_sec", 0.04, "--batch_size", 1, "--csv", table, "--segments", segments]
     with subprocess.Popen(
         command("-m", tmp_path / "folder", "-i", long_video, *arguments), stderr=subprocess.PIPE, text=True
     ) as process:
@@ -359,6 +360,37 @@ def test_a_command_that_is_stopped_keeps_what_it_wrote(long_video, tmp_path, num
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), errors
     assert "Traceback" not in errors
     rows = list(csv.DictReader(table.open()))
-    assert 20 <= len(rows) < 5900
+    assert 20 <= len(rows) < 1490
     assert all(row["score_5"] for row in rows[:-1])
-    assert [float(row["start_sec"]) for row in rows[:20]] == pytest.approx([0.01 * k for k in range(20)])
+    assert [float(row["start_sec"]) for row in rows[:20]] == pytest.approx([0.04 * k for k in range(20)])
+
+
+def test_the_command_tells_of_a_cut_file(tmp_path):
+    write_folder(tmp_path / "folder", {"kind": "segment"})
+    path = write_video(tmp_path / "a.mkv", 300)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = subprocess.run(
+        command("-m", tmp_path / "folder", "-i", path), capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "s of 12.0 s; the rest is kept" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "expected"),
+    [
+        ("a.mp4", ("--stride_sec", "1e-12"), "a stride of 1e-12 s: it must be a frame at least, 0.04 s"),
+        ("²", (), "No such file"),
+        ("99999999999999999999", (), "camera 99999999999999999999: there is no camera of such a number"),
+        ("9" * 5000, (), "camera 99999999999999999999...: there is no camera"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(run_tool, tmp_path, monkeypatch, source, more, expected):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "folder", {"kind": "segment"})
+    write_video(tmp_path / "a.mp4", 50)
+    code, _, err = run_tool("predict_long", "-m", "folder", "-i", source, *more)
+    assert code == 2
+    assert expected in err
+    assert err.count("\n") == 1
