@@ -176,7 +176,8 @@ def described(folder, *models):
 
 
 def files(form, precision="fp32", same_top1=None, videos=20):
-    return ModelFiles(format=form, precision=precision, files=("x",), same_top1=same_top1, videos=videos)
+    names = ("x",) if form == "onnx" else ("x", "y")
+    return ModelFiles(format=form, precision=precision, files=names, same_top1=same_top1, videos=videos)
 
 
 def test_auto_takes_only_what_gives_the_best_classes_of_fp32(every_format, monkeypatch):
