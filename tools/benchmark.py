@@ -91,6 +91,7 @@ def main() -> None:
     from paddlevid.deploy.measure.flops import count_cost
     from paddlevid.deploy.measure.machine import describe_machine, num_cores
     from paddlevid.deploy.measure.timing import Plan, Way
+    from paddlevid.errors import ConfigError
 
     manifest = read_manifest(args.folder)
     held = {files.precision for files in manifest.models if files.graph == "classify"}
@@ -110,6 +111,8 @@ def main() -> None:
         )
         cost = count_cost(args.folder, manifest)
         reading, workers = benchmark.measure(plan, show_turn if sys.stderr.isatty() else None)
+    if all(worker.reason for worker in workers):
+        raise ConfigError(f"{args.folder}: none of these ways runs here: {workers[0].reason}")
     flops = None if isinstance(cost, str) else cost.flops
     rows = benchmark.summarize(plan, manifest, workers, flops)
     if args.baseline:
