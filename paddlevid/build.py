@@ -48,7 +48,7 @@ def build_model(cfg: Config) -> Any:
         sizes = {"num_frames": data.num_frames, "image_size": data.image_size}
     else:
         sizes = {"num_segments": data.num_frames}
-    return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model))
+    return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model, "recompute"))
 
 
 def build_normalize(cfg: Config) -> Any:
@@ -128,7 +128,7 @@ def build_optimizer(cfg: Config, model: Any) -> Any:
         groups=[optim.Group(**group.model_dump()) for group in section.groups],
         clip_grad_norm=cfg.train.clip_grad_norm,
         master_weights=cfg.train.amp.enabled and cfg.train.amp.level == "O2",
-        **_options(section, "groups"),
+        **_options(section, "groups", "lr_mult", "layer_decay", "no_decay"),
     )
 
 

@@ -155,7 +155,7 @@ def test_values_and_defaults(load: Callable[..., Config]) -> None:
         pytest.param(
             "lr: 2e-3",
             "lr: 2e-3\n  groups: [{pattern: '('}]",
-            "optimizer.groups.0: pattern '(' is not a regular expression: missing ), unterminated subpattern at "
+            "optimizer.groups.0.pattern: '(' is not a regular expression: missing ), unterminated subpattern at "
             "position 0",
             id="pattern",
         ),

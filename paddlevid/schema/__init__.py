@@ -5,35 +5,18 @@ Numbers that concern the whole pipeline (frames, pixels, classes) stand once, un
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from paddlevid.schema.data import (
-    CROPS_TO_SIZE,
-    RESIZES,
-    CenterCropConfig,
-    DataConfig,
-    LinspaceSamplingConfig,
-    ResizeShortSideConfig,
-    ShortSideJitterConfig,
-    TransformConfig,
-)
-from paddlevid.schema.types import (
-    DropRate,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    Section,
-)
+from paddlevid.schema.data import DataConfig, LinspaceSamplingConfig
+from paddlevid.schema.optimizer import CosineScheduleConfig, OptimizerConfig, ParameterGroup, ScheduleConfig
+from paddlevid.schema.training import AmpConfig, EvalConfig, MixingConfig, TrainConfig, ViewsConfig
+from paddlevid.schema.types import DropRate, NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+__all__ = ["AmpConfig", "Config", "EvalConfig", "MixingConfig", "ParameterGroup", "TimeSformerConfig", "ViewsConfig"]
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
-
-
-# ---- model ----------------------------------------------------------------------------------------------------------
 
 
 class TimeSformerConfig(Section):
@@ -51,6 +34,7 @@ class TimeSformerConfig(Section):
     time_embed_std: NonNegativeFloat = 0.0
     linear_std: PositiveFloat = 0.02
     temporal_fc_zero: bool = True
+    recompute: bool = False
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> TimeSformerConfig:
@@ -84,144 +68,6 @@ class TSMConfig(Section):
 ModelConfig = Annotated[TimeSformerConfig | TSNConfig | TSMConfig, Field(discriminator="name")]
 
 
-# ---- training and testing -------------------------------------------------------------------------------------------
-
-
-class AmpConfig(Section):
-    enabled: bool = False
-    level: Literal["O1", "O2"] = "O1"
-    dtype: Literal["float16", "bfloat16"] = "float16"
-
-
-class TrainConfig(Section):
-    list: str
-    transforms: tuple[TransformConfig, ...]
-    epochs: PositiveInt
-    global_batch: PositiveInt
-    batch_size: PositiveInt
-    num_workers: NonNegativeInt = 4
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    clip_grad_norm: PositiveFloat | None = None
-    amp: AmpConfig = AmpConfig()
-    log_every_steps: PositiveInt = 10
-    checkpoint_every_steps: PositiveInt | None = None
-    keep_checkpoints: PositiveInt = 1
-    checkpoint_format: Literal["pdparams", "safetensors"] = "pdparams"
-
-    @model_validator(mode="after")
-    def _ends_at_image_size(self) -> TrainConfig:
-        sizing = [transform for transform in self.transforms if isinstance(transform, CROPS_TO_SIZE + RESIZES)]
-        if not sizing or not isinstance(sizing[-1], CROPS_TO_SIZE):
-            raise ValueError(
-                "transforms must end at data.image_size: after any resize, add one of random_crop, center_crop, "
-                "multi_scale_crop, random_resized_crop"
-            )
-        if isinstance(sizing[-1], CenterCropConfig) and len(sizing) == 1:
-            raise ValueError("transforms: center_crop needs a resize before it, or small videos do not fill it")
-        return self
-
-    def short_side_before_center_crop(self) -> int | None:
-        """The least short side that reaches a final center_crop; None where another crop, which scales up, ends."""
-        *before, last = [transform for transform in self.transforms if isinstance(transform, CROPS_TO_SIZE + RESIZES)]
-        if not isinstance(last, CenterCropConfig):
-            return None
-        resize = before[-1]
-        if isinstance(resize, ResizeShortSideConfig):
-            return resize.short_side
-        return resize.min_size if isinstance(resize, ShortSideJitterConfig) else None
-
-
-class ViewsConfig(Section):
-    """Which views of a video are looked at, `num_clips` temporal clips x the crops of `crop`, and what is averaged."""
-
-    short_side: PositiveInt
-    crop: Literal["center", "three", "ten"] = "center"
-    num_clips: PositiveInt = 1
-    num_frames: PositiveInt | None = None
-    average: Literal["logits", "probabilities"] = "logits"
-
-
-class EvalConfig(ViewsConfig):
-    list: str
-    batch_size: PositiveInt = 8
-    num_workers: NonNegativeInt = 4
-
-
-class ParameterGroup(Section):
-    pattern: str
-    lr_mult: NonNegativeFloat = 1.0
-    decay_mult: NonNegativeFloat = 1.0
-
-    @model_validator(mode="after")
-    def _pattern_compiles(self) -> ParameterGroup:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is not a regular expression: {error}") from None
-        return self
-
-
-class SGDConfig(Section):
-    name: Literal["sgd"]
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
-    groups: tuple[ParameterGroup, ...] = ()
-
-
-class MomentumConfig(Section):
-    name: Literal["momentum"]
-    lr: PositiveFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegativeFloat = 0.0
-    groups: tuple[ParameterGroup, ...] = ()
-
-
-class AdamWConfig(Section):
-    name: Literal["adamw"]
-    lr: PositiveFloat
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.01
-    groups: tuple[ParameterGroup, ...] = ()
-
-
-OptimizerConfig = Annotated[SGDConfig | MomentumConfig | AdamWConfig, Field(discriminator="name")]
-
-
-class StepScheduleConfig(Section):
-    kind: Literal["step"]
-    milestone_epochs: tuple[PositiveFloat, ...]
-    gamma: PositiveFloat = 0.1
-    warmup_epochs: NonNegativeFloat = 0.0
-    warmup_start_factor: Probability = 0.0
-
-    @model_validator(mode="after")
-    def _milestones_rise(self) -> StepScheduleConfig:
-        if list(self.milestone_epochs) != sorted(set(self.milestone_epochs)):
-            raise ValueError(f"milestone_epochs {list(self.milestone_epochs)} must rise")
-        return self
-
-
-class CosineScheduleConfig(Section):
-    kind: Literal["cosine"]
-    min_lr: NonNegativeFloat = 0.0
-    warmup_epochs: NonNegativeFloat = 0.0
-    warmup_start_factor: Probability = 0.0
-
-
-class ConstantScheduleConfig(Section):
-    kind: Literal["constant"]
-    warmup_epochs: NonNegativeFloat = 0.0
-    warmup_start_factor: Probability = 0.0
-
-
-ScheduleConfig = Annotated[
-    StepScheduleConfig | CosineScheduleConfig | ConstantScheduleConfig, Field(discriminator="kind")
-]
-
-
 class Config(Section):
     """A whole recipe. `load_config` makes one; every value in it has been checked."""
 
@@ -243,6 +89,7 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size {data.image_size} is not a multiple of model.patch_size {model.patch_size}"
             )
+        self._options_fit()
         if self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} must be below train.epochs {self.train.epochs}"
@@ -266,3 +113,21 @@ class Config(Section):
             if split.num_frames is not None and not isinstance(model, TSNConfig):
                 raise ValueError(f"{name}.num_frames differs from data.num_frames only for tsn, not for {model.name}")
         return self
+
+    def _options_fit(self) -> None:
+        """Refuse options of training that this model or these labels cannot have."""
+        model, data, train = self.model, self.data, self.train
+        if isinstance(model, TimeSformerConfig):
+            for name in ("partial_bn", "sync_bn", "precise_bn_steps"):
+                if getattr(train, name):
+                    raise ValueError(f"train.{name}: timesformer has no batch norms")
+        if data.multi_label:
+            for name in ("label_smoothing", "class_balanced"):
+                if getattr(train, name):
+                    raise ValueError(f"train.{name} is for one label a video, and data.multi_label is true")
+            if train.class_weights == "balanced":
+                raise ValueError("train.class_weights: balanced is for one label a video; give a number a class")
+        if isinstance(train.class_weights, tuple) and len(train.class_weights) != data.num_classes:
+            raise ValueError(
+                f"train.class_weights has {len(train.class_weights)} numbers for data.num_classes {data.num_classes}"
+            )

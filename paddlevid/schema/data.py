@@ -38,6 +38,7 @@ SamplingConfig = Annotated[
 
 class DataConfig(Section):
     num_classes: Annotated[int, Field(ge=2)]
+    multi_label: bool = False
     num_frames: PositiveInt
     image_size: PositiveInt
     mean: PerChannel
