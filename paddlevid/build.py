@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import Record, check_files, read_list
 from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
+from paddlevid.data.loader import TrainPlan
+from paddlevid.data.mixing import Mixing
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, EvalConfig, TimeSformerConfig, ViewsConfig
 from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig
@@ -48,7 +51,7 @@ def build_model(cfg: Config) -> Any:
         sizes = {"num_frames": data.num_frames, "image_size": data.image_size}
     else:
         sizes = {"num_segments": data.num_frames}
-    return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model, "recompute"))
+    return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model))
 
 
 def build_normalize(cfg: Config) -> Any:
@@ -89,33 +92,60 @@ def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     )
 
 
-def read_records(cfg: Config, list_path: str) -> list[Record]:
-    """Read and check a list file with labels, and that each file on it exists.
+def read_records(cfg: Config, list_path: str, *, max_missing_share: float) -> list[Record]:
+    """Read and check a list file with labels; files that are missing are warned of.
 
     Raises:
-        DataError: the list cannot be read, a line or a label is wrong, or files are missing.
+        DataError: the list cannot be read, a line or a label is wrong, or more files are missing than this share.
     """
     data = cfg.data
-    records = read_list(list_path, format=data.format, root=data.root, num_classes=data.num_classes)
-    check_files(records)
+    records = read_list(
+        list_path, format=data.format, root=data.root, num_classes=data.num_classes, multi_label=data.multi_label
+    )
+    check_files(records, max_missing_share=max_missing_share)
     return records
 
 
 def build_train_dataset(cfg: Config) -> TrainDataset:
     data = cfg.data
     return TrainDataset(
-        records=read_records(cfg, cfg.train.list),
+        records=read_records(cfg, cfg.train.list, max_missing_share=cfg.train.max_bad_share),
         source=build_source(data),
         sampling=build_sampling(data, data.num_frames),
         transforms=[build_transform(section, data.image_size) for section in cfg.train.transforms],
         num_frames=data.num_frames,
         size=data.image_size,
+        num_classes=data.num_classes,
         seed=cfg.seed,
+        mixing=Mixing(seed=cfg.seed, **_options(cfg.train.mixing)) if cfg.train.mixing else None,
+    )
+
+
+def build_plan(cfg: Config, dataset: TrainDataset) -> TrainPlan:
+    """Which samples make up each step of the run."""
+    train = cfg.train
+    labels = dataset.labels if train.class_balanced else None
+    return TrainPlan(len(dataset), train.global_batch, train.batch_size, train.epochs, cfg.seed, labels)
+
+
+def build_loss(cfg: Config, dataset: TrainDataset) -> Any:
+    """The loss of each clip; "balanced" class weights are those of the training list."""
+    from paddlevid.losses import ClipLoss, balanced_class_weights
+
+    train, num_classes = cfg.train, cfg.data.num_classes
+    weights: Sequence[float] | None = None
+    if train.class_weights == "balanced":
+        weights = balanced_class_weights(dataset.labels, num_classes)
+    elif train.class_weights is not None:
+        weights = train.class_weights
+    return ClipLoss(
+        num_classes, multi_label=cfg.data.multi_label, label_smoothing=train.label_smoothing, class_weights=weights
     )
 
 
 def build_eval_dataset(cfg: Config, split: EvalConfig) -> ViewDataset:
-    return ViewDataset(read_records(cfg, split.list), build_views(cfg.data, split))
+    # Missing videos are named and counted like unreadable ones; only where all are missing is something else wrong
+    return ViewDataset(read_records(cfg, split.list, max_missing_share=1.0), build_views(cfg.data, split))
 
 
 def build_optimizer(cfg: Config, model: Any) -> Any:
@@ -125,10 +155,10 @@ def build_optimizer(cfg: Config, model: Any) -> Any:
     return optim.build_optimizer(
         section.name,
         model,
+        lr_mult=optim.RoleMultipliers(**section.lr_mult.model_dump()),
         groups=[optim.Group(**group.model_dump()) for group in section.groups],
-        clip_grad_norm=cfg.train.clip_grad_norm,
         master_weights=cfg.train.amp.enabled and cfg.train.amp.level == "O2",
-        **_options(section, "groups", "lr_mult", "layer_decay", "no_decay"),
+        **_options(section, "groups", "lr_mult"),
     )
 
 

@@ -71,7 +71,7 @@ def main() -> None:
     check_outputs(records[0].path, outputs)  # which a list may name
     explanation = explain_video(run, manifest, records[0])
     label = int(explanation.logits.argmax()) if wanted is None else wanted
-    print_classes(explanation, names, args.top_k)
+    print_classes(explanation, manifest, args.top_k)
     print_shares(explanation, names[label], label)
     draw(explanation, manifest, records[0], label, args)
 
@@ -112,12 +112,17 @@ def open_model(args: argparse.Namespace) -> "tuple[Manifest, Run]":
     return manifest, run
 
 
-def print_classes(explanation: "Explanation", names: tuple[str, ...], top_k: int) -> None:
-    from paddlevid.deploy.predictor import softmax
+def probabilities(explanation: "Explanation", manifest: "Manifest") -> "np.ndarray":
+    """Of each class `[K]`, from this one clip."""
+    from paddlevid.metrics import class_probabilities
 
-    probabilities = softmax(explanation.logits)
+    return class_probabilities(explanation.logits, multi_label=manifest.data.multi_label)
+
+
+def print_classes(explanation: "Explanation", manifest: "Manifest", top_k: int) -> None:
+    scores = probabilities(explanation, manifest)
     for rank, label in enumerate((-explanation.logits).argsort(kind="stable")[:top_k], start=1):
-        print(f"top-{rank} class: {label} {names[label]} {probabilities[label]:.4f}")
+        print(f"top-{rank} class: {label} {manifest.class_names[label]} {scores[label]:.4f}")
 
 
 def print_shares(explanation: "Explanation", name: str, label: int) -> None:
@@ -137,9 +142,8 @@ def draw(
     from paddlevid.build import build_source
     from paddlevid.deploy.explain import draw_sheet, draw_video, write_picture
     from paddlevid.deploy.overlay import write_video
-    from paddlevid.deploy.predictor import softmax
 
-    title = f"{manifest.class_names[label]} {softmax(explanation.logits)[label]:.3f}"
+    title = f"{manifest.class_names[label]} {probabilities(explanation, manifest)[label]:.3f}"
     if args.output:
         pieces = draw_video(explanation, build_source(manifest.data), record, label, title)
         num_frames = write_video(args.output, pieces, explanation.fps)

@@ -112,6 +112,10 @@ def describe(files: "ModelFiles") -> str:
         text += f"; best class of fp32 in {100 * files.same_top1:.1f} % of {files.videos} videos"
     if files.accuracy is not None and files.accuracy_fp32 is not None:
         text += f"; top-1 {100 * files.accuracy:.1f} %, fp32 {100 * files.accuracy_fp32:.1f} %"
+    if files.mean_average_precision is not None and files.mean_average_precision_fp32 is not None:
+        text += (
+            f"; mAP {100 * files.mean_average_precision:.1f} %, fp32 {100 * files.mean_average_precision_fp32:.1f} %"
+        )
     return text
 
 

@@ -1,7 +1,7 @@
 """Records -> samples. A sample depends on (seed, epoch, index) alone, never on who draws it or when.
 
 A clip that cannot be read does not end the process that reads it: its sample carries the reason, and whoever asked
-decides. Frames leave here as raw uint8; the model normalises them.
+decides. In training another video takes its place. Frames leave here as raw uint8; the model normalises them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Protocol, TypedDict
 import numpy as np
 
 from paddlevid.data.annotations import Record
+from paddlevid.data.mixing import Mixing
 from paddlevid.data.transforms import VIEW_CROPS, ResizeShortSide
 from paddlevid.data.video import FrameFolder, FrameReader, open_video
 from paddlevid.errors import DataError
 
 UNLABELLED = -1
+MAX_REPLACEMENTS = 20  # tried for an unreadable video: were every second one broken, one in two million would run out
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -32,11 +34,21 @@ class Sampling(Protocol):
 
 
 class Sample(TypedDict):
-    """One item of a dataset; `error` is empty unless `frames` are blank because the video could not be read."""
+    """The views of one video; `error` is empty unless `frames` are blank because the video could not be read."""
 
     frames: np.ndarray  # uint8 [V, T, H, W, C]
     label: int
     index: int
+    error: str
+
+
+class TrainSample(TypedDict):
+    """A clip to learn from; `error` is empty unless `frames` are blank because no video could be read."""
+
+    frames: np.ndarray  # uint8 [1, T, H, W, C]
+    target: np.ndarray  # float32 [K], the probability of each class: one-hot, multi-hot, or mixed
+    index: int  # of the record that is seen
+    failures: list[tuple[int, str]]  # index and reason of each record that could not be read in its place
     error: str
 
 
@@ -91,7 +103,11 @@ _NO_RANDOMNESS = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class TrainDataset:
-    """Randomly sampled and augmented clips; items are asked for by `(epoch, index)`."""
+    """Randomly sampled and augmented clips; items are asked for by `(epoch, index)`.
+
+    Where a video cannot be read, another one drawn from (seed, epoch, index, attempt) takes its place, and the sample
+    tells. `mixing` is how the clips of a step are mixed, once they are together.
+    """
 
     records: Sequence[Record]
     source: FrameSource
@@ -99,24 +115,54 @@ class TrainDataset:
     transforms: Sequence[Transform]
     num_frames: int
     size: int
+    num_classes: int
     seed: int
+    mixing: Mixing | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    @property
+    def labels(self) -> list[int]:
+        """Of each record; UNLABELLED for those of a multi-label list."""
+        return [_label(record) for record in self.records]
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainSample:
         epoch, index = key
-        record = self.records[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
-        try:
-            with self.source.open(record) as reader:
-                indices = self.sampling(reader.num_frames, reader.fps, rng=rng)
-                frames = reader.read(indices.reshape(-1))  # [T, H, W, C]
-        except DataError as error:
-            return _blank_sample(record, index, (1, self.num_frames, self.size, self.size, 3), str(error))
+        failures: list[tuple[int, str]] = []
+        for attempt in range(1 + MAX_REPLACEMENTS):
+            # To NumPy [seed, epoch, index, 0] is the same seed as [seed, epoch, index]
+            rng = np.random.default_rng([self.seed, epoch, index, attempt])
+            seen = index if attempt == 0 else int(rng.integers(len(self.records)))
+            record = self.records[seen]
+            try:
+                frames = self._read(record, rng)
+            except DataError as error:
+                failures.append((seen, str(error)))
+                continue
+            return TrainSample(frames=frames, target=self._target(record), index=seen, failures=failures, error="")
+        return TrainSample(
+            frames=np.zeros((1, self.num_frames, self.size, self.size, 3), np.uint8),
+            target=self._target(self.records[index]),
+            index=index,
+            failures=failures,
+            error=f"{failures[0][1]}; nor could any of {MAX_REPLACEMENTS} videos drawn in its place be read",
+        )
+
+    def _read(self, record: Record, rng: np.random.Generator) -> np.ndarray:
+        """One augmented clip, uint8 `[1, T, H, W, C]`."""
+        with self.source.open(record) as reader:
+            indices = self.sampling(reader.num_frames, reader.fps, rng=rng)
+            frames = reader.read(indices.reshape(-1))  # [T, H, W, C]
         for transform in self.transforms:
             frames = transform(frames, rng)
-        return Sample(frames=np.ascontiguousarray(frames)[None], label=_label(record), index=index, error="")
+        return np.ascontiguousarray(frames)[None]  # [1, T, H, W, C]
+
+    def _target(self, record: Record) -> np.ndarray:
+        """One-hot, or multi-hot for a record of a multi-label list: float32 `[K]`."""
+        target = np.zeros(self.num_classes, np.float32)
+        target[list(record.labels or ()) if record.label is None else record.label] = 1
+        return target
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
-from paddlevid.data.dataset import Sample, TrainDataset, ViewDataset
+from paddlevid.data.dataset import TrainDataset, TrainSample, ViewDataset
+from paddlevid.data.mixing import mix_frames, mix_targets
 
+# A number of a seed that no epoch reaches: the order within classes is drawn from others than the samples are
+BALANCED_STREAM = 0x62616C61
+WORKER_GRACE_SEC = 5  # for workers to end what they are reading, before they are killed
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 
 
 class Batch(TypedDict):
-    """Samples stacked: Paddle tensors, and one error text a sample (empty where it could be read)."""
+    """Views of videos, stacked: Paddle tensors, and one error text a sample (empty where it could be read)."""
 
     frames: Any  # uint8 [B, V, T, H, W, C]
     labels: Any  # int64 [B]
     indices: Any  # int64 [B]
     errors: list[str]
+
+
+class TrainBatch(TypedDict):
+    """Clips to learn from, stacked: Paddle tensors, and what could not be read.
+
+    Each sample of a step tells of its failures once, whichever the processes and micro-batches that read it.
+    """
+
+    frames: Any  # uint8 [B, 1, T, H, W, C]
+    targets: Any  # float32 [B, K]
+    indices: Any  # int64 [B], of the records that are seen
+    failures: list[tuple[int, str]]  # index and reason of each record that could not be read and was replaced
+    errors: list[str]  # of each sample whose frames are blank because nothing could replace it
 
 
 class MicroBatch(NamedTuple):
@@ -34,18 +52,25 @@ class MicroBatch(NamedTuple):
     """
 
     keys: list[tuple[int, int]]  # (epoch, index)
-    weights: np.ndarray  # float32 [B]
+    weights: np.ndarray  # float32 [B], 0 for those that are not learned from
+    partners: list[tuple[int, int]]  # what each is mixed with; itself where it stays alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainPlan:
-    """The order of all samples of a run: epoch by epoch, each sample once an epoch, shuffled by (seed, epoch)."""
+    """The order of all samples of a run, epoch by epoch, shuffled by (seed, epoch).
+
+    Each sample comes once an epoch or, where `labels` are given, as often as makes the classes equally frequent: each
+    of the P classes that have samples gets N / P of an epoch's N draws, rounded up or down. Within a class its samples
+    come in turn, and from epoch to epoch this goes on where it was.
+    """
 
     num_samples: int
     global_batch: int
     batch_size: int
     epochs: int
     seed: int
+    labels: Sequence[int] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,39 +84,112 @@ class TrainPlan:
         """The share of process `rank` of `world` in an optimizer step, in pieces of at most `batch_size`.
 
         Each process gets equally many pieces of equal size: where the step's samples do not divide, its first sample is
-        repeated with weight 0.
+        repeated with weight 0. Partners are neighbours in the step, so that they do not depend on its division.
         """
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         start = step_in_epoch * self.global_batch
-        group = _shuffled(self.num_samples, self.seed, epoch)[start : start + self.global_batch]
+        group = [(int(turn), int(index)) for turn, index in _epoch_keys(self, epoch)[start : start + self.global_batch]]
         share = -(-len(group) // world)
-        padding = share * world - len(group)
-        indices = np.concatenate([group, np.repeat(group[:1], padding)])[rank * share : (rank + 1) * share]
-        weights = np.full(share * world, 1 / len(group), np.float32)
-        weights[len(group) :] = 0
-        weights = weights[rank * share : (rank + 1) * share]
-        pieces = range(0, share, self.batch_size)
-        return [
-            MicroBatch(
-                [(epoch, int(index)) for index in indices[piece : piece + self.batch_size]],
-                weights[piece : piece + self.batch_size],
-            )
-            for piece in pieces
-        ]
+        positions = range(rank * share, (rank + 1) * share)
+        keys = [group[position] if position < len(group) else group[0] for position in positions]
+        partners = [_partner(group, position) for position in positions]
+        weights = np.array([1 / len(group) if position < len(group) else 0 for position in positions], np.float32)
+        pieces = [slice(start, start + self.batch_size) for start in range(0, share, self.batch_size)]
+        return [MicroBatch(keys[piece], weights[piece], partners[piece]) for piece in pieces]
 
 
-@lru_cache(maxsize=2)
-def _shuffled(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(num_samples)
+def _partner(group: list[tuple[int, int]], position: int) -> tuple[int, int]:
+    """Neighbours are each other's; the last of an odd number has the first, and what is repeated stays alone."""
+    neighbour = position ^ 1
+    return group[neighbour] if position < len(group) and neighbour < len(group) else group[0]
+
+
+@lru_cache(maxsize=2)  # workers may be an epoch ahead
+def _epoch_keys(plan: TrainPlan, epoch: int) -> np.ndarray:
+    """What is drawn in an epoch, int64 `[N, 2]`: the turn, whose number stands for the epoch in a key, and the index.
+
+    No key comes twice in a run: a video that is drawn several times an epoch is augmented differently each time.
+    """
+    order = np.random.default_rng([plan.seed, epoch]).permutation(plan.num_samples)
+    if plan.labels is None:
+        return np.stack([np.full_like(order, epoch), order], axis=1)
+    return _class_balanced_keys(np.asarray(plan.labels), plan.seed, epoch)[order]
+
+
+def _class_balanced_keys(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many keys as there are labels, class by class: int64 `[N, 2]`."""
+    classes, counts = np.unique(labels, return_counts=True)
+    per_class, left_over = divmod(len(labels), len(classes))
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    keys = []
+    for rank, (label, samples) in enumerate(zip(classes, by_class, strict=True)):
+        # What is left over goes round the classes, one each, from epoch to epoch
+        first, end = (e * per_class + -(-(e * left_over - rank) // len(classes)) for e in (epoch, epoch + 1))
+        turns = range(first // len(samples), -(-end // len(samples)))
+        drawn = [np.random.default_rng([seed, BALANCED_STREAM, label, turn]).permutation(samples) for turn in turns]
+        offset = turns.start * len(samples)
+        indices = np.concatenate([samples[:0], *drawn])[first - offset : end - offset]
+        keys.append(np.stack([np.arange(first, end) // len(samples), indices], axis=1))
+    return np.concatenate(keys)
 
 
 def train_batches(
-    dataset: TrainDataset, plan: TrainPlan, *, start_step: int, rank: int, world: int, num_workers: int
-) -> Iterator[Batch]:
-    """The micro-batches of this process from `start_step` to the end of the run, in the order of `plan`."""
-    steps = range(start_step, plan.total_steps)
-    keys = (piece.keys for step in steps for piece in plan.micro_batches(step, rank, world))
-    return _load(dataset, keys, num_workers)
+    dataset: TrainDataset,
+    plan: TrainPlan,
+    *,
+    start_step: int,
+    end_step: int | None = None,
+    rank: int,
+    world: int,
+    num_workers: int,
+) -> Generator[TrainBatch, None, None]:
+    """The micro-batches of this process from `start_step` to `end_step`, or to the end of the run, in the plan's order.
+
+    Workers end with the iterator: at its end, or when it is let go or its `close()` is called.
+    """
+    steps = range(start_step, plan.total_steps if end_step is None else end_step)
+    pieces = (piece for step in steps for piece in plan.micro_batches(step, rank, world))
+    batches = _load(partial(read_micro_batch, dataset), pieces, num_workers)
+    return _with_pairs(batches)
+
+
+def _with_pairs(batches: Iterator[TrainBatch]) -> Generator[TrainBatch, None, None]:
+    """On their way from a worker tuples become lists."""
+    for batch in batches:
+        yield {**batch, "failures": [(index, reason) for index, reason in batch["failures"]]}
+
+
+def read_micro_batch(dataset: TrainDataset, piece: MicroBatch) -> TrainBatch:
+    """Read, mix and stack samples, as arrays; a partner from outside the micro-batch is read besides."""
+    read = lru_cache(maxsize=None)(dataset.__getitem__)
+    samples = [read(key) for key in piece.keys]
+    clips = [_mixed(dataset, key, partner, read) for key, partner in zip(piece.keys, piece.partners, strict=True)]
+    learned = [sample for sample, weight in zip(samples, piece.weights, strict=True) if weight > 0]
+    return TrainBatch(
+        frames=np.stack([frames for frames, _ in clips]),
+        targets=np.stack([target for _, target in clips]),
+        indices=np.array([sample["index"] for sample in samples], np.int64),
+        failures=[failure for sample in learned for failure in sample["failures"]],
+        errors=[sample["error"] for sample in learned if sample["error"]],
+    )
+
+
+def _mixed(
+    dataset: TrainDataset,
+    key: tuple[int, int],
+    partner: tuple[int, int],
+    read: Callable[[tuple[int, int]], TrainSample],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frames uint8 `[1, T, H, W, C]` and the target float32 `[K]` of a key, mixed with those of its partner."""
+    sample = read(key)
+    frames, target = sample["frames"], sample["target"]
+    if dataset.mixing is None or partner == key:
+        return frames, target
+    mix = dataset.mixing.draw(key, *frames.shape[2:4])
+    if mix is None:
+        return frames, target
+    other = read(partner)
+    return mix_frames(frames, other["frames"], mix), mix_targets(target, other["target"], mix)
 
 
 def view_batches(
@@ -99,39 +197,12 @@ def view_batches(
 ) -> Iterator[Batch]:
     """Batches of whole videos; each is read by one process, and no batch depends on how many processes there are."""
     starts = range(0, len(dataset), videos_per_batch)[rank::world]
-    keys = [list(range(start, min(start + videos_per_batch, len(dataset)))) for start in starts]
-    return _load(dataset, keys, min(num_workers, len(keys)))
+    keys = [range(start, min(start + videos_per_batch, len(dataset))) for start in starts]
+    return _load(partial(_read_views, dataset), keys, min(num_workers, len(keys)))
 
 
-def _load(dataset: TrainDataset | ViewDataset, keys: Iterable[list[Any]], num_workers: int) -> Iterator[Batch]:
-    import paddle
-
-    if num_workers == 0:  # Paddle's loader without workers waits for ever for a dataset that raised an error
-        return (_to_tensors(collate([dataset[key] for key in batch])) for batch in keys)
-    return iter(
-        paddle.io.DataLoader(
-            dataset,
-            batch_sampler=keys,
-            collate_fn=collate,
-            num_workers=num_workers,
-            worker_init_fn=_start_worker,
-        )
-    )
-
-
-def _to_tensors(batch: Batch) -> Batch:
-    import paddle
-
-    return Batch(
-        frames=paddle.to_tensor(batch["frames"]),
-        labels=paddle.to_tensor(batch["labels"]),
-        indices=paddle.to_tensor(batch["indices"]),
-        errors=batch["errors"],
-    )
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; the arrays become tensors on their way through the loader."""
+def _read_views(dataset: ViewDataset, indices: Sequence[int]) -> Batch:
+    samples = [dataset[index] for index in indices]
     return Batch(
         frames=np.stack([sample["frames"] for sample in samples]),
         labels=np.array([sample["label"] for sample in samples], np.int64),
@@ -140,10 +211,76 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+@dataclass(frozen=True)
+class _Batches:
+    """What workers are given: each of its items is a whole batch."""
+
+    read: Callable[[Any], Any]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.read(key)
+
+
+def _load(read: Callable[[Any], Any], keys: Iterable[Any], num_workers: int) -> Iterator[Any]:
+    """What `read` makes of each key, in order, with its arrays as tensors."""
+    import paddle
+
+    if num_workers == 0:  # Paddle's loader without workers waits for ever for a dataset that raised an error
+        return (_to_tensors(read(key)) for key in keys)
+    loader = paddle.io.DataLoader(
+        _Batches(read),
+        batch_sampler=([key] for key in keys),
+        collate_fn=_only,
+        num_workers=num_workers,
+        worker_init_fn=_start_worker,
+    )
+    return _until_closed(loader)
+
+
+def _until_closed(loader: Any) -> Iterator[Any]:
+    """The batches of a loader, whose workers end with this iterator.
+
+    They would not by themselves: Paddle's iterator lives on when it is let go, for its thread refers to it, and workers
+    ignore the signal that Python sends them at its exit, and then waits for them.
+    """
+    batches = iter(loader)
+    stop = partial(_stop_workers, batches)
+    atexit.register(stop)  # for an iterator that is held by the error that ends the process
+    try:
+        yield from batches
+    finally:
+        atexit.unregister(stop)
+        stop()
+
+
+def _stop_workers(batches: Any) -> None:
+    workers = batches._workers
+    batches._try_shutdown_all(timeout=WORKER_GRACE_SEC / len(workers))
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+
+
+def _only(batches: list[Any]) -> Any:
+    (batch,) = batches
+    return batch
+
+
+def _to_tensors(batch: dict[str, Any]) -> dict[str, Any]:
+    import paddle
+
+    return {name: paddle.to_tensor(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+
+
 def _start_worker(worker: int) -> None:
     """Workers share the cores among themselves already, and must not outlive a process that was killed."""
     import cv2
 
     cv2.setNumThreads(0)
+    # A terminal sends Ctrl-C to all its processes, a scheduler SIGTERM: the one that trains decides what becomes of it
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

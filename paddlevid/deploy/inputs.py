@@ -40,7 +40,8 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
-        return read_list(path, format=data.format, root=path.parent if root is None else root, labelled=False)
+        root = path.parent if root is None else root
+        return read_list(path, format=data.format, root=root, labelled=False, multi_label=data.multi_label)
     if path.is_file():
         return [Record(path=str(path), name=str(path))]
     if not path.is_dir():

@@ -25,7 +25,8 @@ class ModelFiles(Section):
     """A graph in one format and precision, and how its answers compared with the model's when it was written.
 
     `files` has the graph first. `difference` is the largest one of an output, relative to its largest number. Below
-    fp32, `same_top1` is the share of `videos` videos whose best class is that of fp32, and `accuracy` their top-1.
+    fp32, `same_top1` is the share of `videos` videos whose best class is that of fp32, and `accuracy` their top-1 or,
+    where videos have several labels, `mean_average_precision` that over classes.
     """
 
     graph: Graph = "classify"
@@ -37,6 +38,8 @@ class ModelFiles(Section):
     same_top1: float | None = None
     accuracy: float | None = None
     accuracy_fp32: float | None = None
+    mean_average_precision: float | None = None
+    mean_average_precision_fp32: float | None = None
 
     @model_validator(mode="after")
     def _files_fit(self) -> ModelFiles:

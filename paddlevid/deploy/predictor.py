@@ -17,6 +17,7 @@ from paddlevid.data.annotations import Record
 from paddlevid.deploy.manifest import Manifest, Precision, read_manifest
 from paddlevid.deploy.runtimes import Runtime, open_runtime
 from paddlevid.errors import ConfigError, DataError
+from paddlevid.metrics import average_views, score_probabilities
 
 MAX_READERS = 8
 
@@ -216,11 +217,13 @@ class Predictor:
 
     def average(self, logits: np.ndarray) -> np.ndarray:
         """Logits of views `[V, K]` -> scores of the video `[K]`."""
-        return (softmax(logits) if self._averages_probabilities else logits).mean(axis=0)
+        manifest = self.manifest
+        return average_views(logits, average=manifest.views.average, multi_label=manifest.data.multi_label)
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Scores `[K]` -> probabilities `[K]`."""
-        return scores if self._averages_probabilities else softmax(scores)
+        """Scores `[K]` -> probabilities `[K]`, which sum to 1 unless the model gives a video several labels."""
+        manifest = self.manifest
+        return score_probabilities(scores, average=manifest.views.average, multi_label=manifest.data.multi_label)
 
     def rank(self, scores: np.ndarray, top_k: int) -> list[Prediction]:
         """The best classes of `scores` `[K]` with their probabilities."""
@@ -230,13 +233,3 @@ class Predictor:
         best = np.argsort(-scores, kind="stable")[:top_k]  # of scores: probabilities may round to equal zeros
         names = self.manifest.class_names
         return [Prediction(int(label), names[label], float(probabilities[label])) for label in best]
-
-    @property
-    def _averages_probabilities(self) -> bool:
-        return self.manifest.views.average == "probabilities"
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid import build
-from paddlevid.data.annotations import Record, read_list
+from paddlevid.data.annotations import Record, multi_hot, read_list
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.predictor import Predictor
 from paddlevid.deploy.runtimes import Runtime
 from paddlevid.errors import DataError
+from paddlevid.metrics import average_precision, mean_average_precision, top_k_accuracy
 from paddlevid.schema import Config
 
 CHECKED_BATCHES = (1, 3)
@@ -67,7 +68,13 @@ def recipe_records(cfg: Config, list_path: str | None = None) -> list[Record]:
     assert split is not None
     data = cfg.data
     try:
-        return read_list(list_path or split.list, format=data.format, root=data.root, num_classes=data.num_classes)
+        return read_list(
+            list_path or split.list,
+            format=data.format,
+            root=data.root,
+            num_classes=data.num_classes,
+            multi_label=data.multi_label,
+        )
     except DataError:
         if list_path is not None:
             raise
@@ -82,12 +89,17 @@ def spread(records: Sequence[Record], count: int) -> list[Record]:
 
 
 class Agreement(NamedTuple):
-    """Of `videos` videos: how many have the best class of fp32, and the top-1 accuracy of both, if there are labels."""
+    """Of `videos` videos: how many have the best class of fp32, and how right both are.
+
+    That is the top-1 accuracy or, where videos have several labels, the mean average precision over classes.
+    """
 
     videos: int
     same_top1: float
-    accuracy: float | None
-    accuracy_fp32: float | None
+    accuracy: float | None = None
+    accuracy_fp32: float | None = None
+    mean_average_precision: float | None = None
+    mean_average_precision_fp32: float | None = None
 
 
 def compare_videos(
@@ -95,23 +107,36 @@ def compare_videos(
 ) -> list[Agreement]:
     """Compare each of `reduced` with `reference` over whole videos, all views of each; unreadable ones do not count."""
     predictors = [Predictor.from_parts(manifest, runtime) for runtime in (reference, *reduced)]
-    best: list[list[int]] = []
-    labels: list[int | None] = []
+    rows: list[list[np.ndarray]] = []
+    found: list[Record] = []
     for record, views in predictors[0].read_ahead(records):
         if isinstance(views, DataError):
             continue
-        best.append([int(p.average(p.run(views).logits).argmax()) for p in predictors])
-        labels.append(record.label)
-    if not best:
+        rows.append([p.average(p.run(views).logits) for p in predictors])
+        found.append(record)
+    if not rows:
         return []
-    found = np.array(best)  # [N, 1 + reduced]
-    accuracy: list[float | None] = [None] * len(predictors)
-    if None not in labels:
-        accuracy = [float(value) for value in (found == np.array(labels)[:, None]).mean(axis=0)]
+    scores = np.array(rows).swapaxes(0, 1)  # [1 + reduced, N, K]
+    best = scores.argmax(axis=2)  # [1 + reduced, N]
+    rightness = [_rightness(one, found) for one in scores]
     return [
-        Agreement(len(found), float((found[:, i] == found[:, 0]).mean()), accuracy[i], accuracy[0])
+        Agreement(
+            videos=len(found),
+            same_top1=float((best[i] == best[0]).mean()),
+            **rightness[i],
+            **{f"{name}_fp32": value for name, value in rightness[0].items()},
+        )
         for i in range(1, len(predictors))
     ]
+
+
+def _rightness(scores: np.ndarray, records: Sequence[Record]) -> dict[str, float]:
+    """What can be said of scores `[N, K]` with the labels of these records, by its name in `Agreement`."""
+    if all(record.labels is not None for record in records):
+        precisions = average_precision(scores, multi_hot(records, scores.shape[1]))
+        return {} if np.isnan(precisions).all() else {"mean_average_precision": mean_average_precision(precisions)}
+    labels = [record.label for record in records]
+    return {} if None in labels else {"accuracy": top_k_accuracy(scores, np.array(labels), 1)}
 
 
 def calibration_views(cfg: Config, manifest: Manifest, records: Iterable[Record], count: int) -> Iterator[np.ndarray]:

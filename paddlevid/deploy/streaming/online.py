@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid.deploy.manifest import Manifest, read_manifest
-from paddlevid.deploy.predictor import softmax
 from paddlevid.deploy.runtimes import Runtime, open_runtime
 from paddlevid.deploy.streaming.streams import FrameStream
 from paddlevid.deploy.streaming.windows import Scored, Window, WindowPlan, default_window_sec
 from paddlevid.errors import ConfigError
+from paddlevid.metrics import average_views, score_probabilities
 
 MAX_LATENCIES = 100_000  # the last ones, for median and percentiles
 
@@ -81,10 +81,10 @@ class OnlineClassifier:
                 f"the online graph has {logits.shape[1]} classes, inference.yml describes "
                 f"{len(self.manifest.class_names)}"
             )
-        averages_probabilities = self.manifest.views.average == "probabilities"
-        self._recent.append(softmax(logits[0]) if averages_probabilities else logits[0])
-        mean = np.mean(self._recent, axis=0)  # [K]
-        return mean if averages_probabilities else softmax(mean)
+        self._recent.append(logits[0])
+        average, multi_label = self.manifest.views.average, self.manifest.data.multi_label
+        mean = average_views(np.stack(self._recent), average=average, multi_label=multi_label)  # [K]
+        return score_probabilities(mean, average=average, multi_label=multi_label)
 
 
 def _check_state(manifest: Manifest) -> None:
