@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paddlevid.data.clip import Clip, distinct
-from paddlevid.data.pyav_reader import PyavReader, index_packets, open_container
+from paddlevid.data.pyav_reader import index_packets, open_container
 from paddlevid.errors import DataError
 
 _PADDED = "decord cannot read videos of this width (it takes padding for channels): choose the decoder pyav or auto"
@@ -31,42 +31,34 @@ def has_decord(*, demanded: bool) -> bool:
 class DecordReader:
     """Reads by decord's `get_batch` where that is right: decord takes the place of a key frame in the file for its
     number, and so gives frames up to 10 away from those asked for in videos with open groups of pictures (many in HEVC,
-    MPEG-4 and MPEG-2). Those are read forward, one frame after the other; "auto" leaves them to PyAV.
+    MPEG-4 and MPEG-2). Those are read forward, one frame after the other.
 
     Where the width divides the length of a line with its padding, as 16, 24, 48 and 72 pixels do, decord takes the
-    padding for more channels. Reading those raises DataError; "auto" turns to PyAV.
+    padding for more channels. Reading those raises DataError. Frames that it guesses at because bytes are damaged pass
+    in silence: PyAV tells.
     """
 
-    def __init__(self, path: str, num_threads: int, *, or_pyav: bool = False) -> None:
+    def __init__(self, path: str, num_threads: int) -> None:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
         self._path = path
         self._num_threads = num_threads
-        self._or_pyav = or_pyav
         # Also because decord prints its reason, and hides it from its caller, when it cannot open a file.
         with open_container(path, "decord") as container:
             index = index_packets(container, container.streams.video[0])
         self._can_seek = index is not None and index.can_seek_by_number
-        if or_pyav and not self._can_seek:
-            raise DataError(f"{path}: decord would give other frames than those asked for")
         self._reader = self._open()
         self.num_frames = len(self._reader)
         self.fps = float(self._reader.get_avg_fps())
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         wanted, positions = distinct(indices, self.num_frames)
-        try:
-            with self._errors(f"cannot decode frames {wanted[0]} to {wanted[-1]} of {self.num_frames}"):
-                if not self._can_seek:
-                    return self._read_in_order(wanted, positions)
-                frames = self._reader.get_batch(wanted).asnumpy()
-                return frames if np.array_equal(wanted, indices) else frames[positions]
-        except DataError:
-            other = PyavReader(self._path, self._num_threads) if self._or_pyav else None
-            if other is None or other.num_frames != self.num_frames:
-                raise
-            return other.read(indices)
+        with self._errors(f"cannot decode frames {wanted[0]} to {wanted[-1]} of {self.num_frames}"):
+            if not self._can_seek:
+                return self._read_in_order(wanted, positions)
+            frames = self._reader.get_batch(wanted).asnumpy()
+            return frames if np.array_equal(wanted, indices) else frames[positions]
 
     def _read_in_order(self, wanted: np.ndarray, positions: np.ndarray) -> np.ndarray:
         reader = self._open()

@@ -5,6 +5,7 @@ Readers are made in the process that uses them; importing this module opens and 
 
 import os
 import re
+import stat
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from paddlevid.data.clip import Clip, distinct
 from paddlevid.data.decord_reader import DecordReader, has_decord
 from paddlevid.data.pyav_reader import PyavReader
+from paddlevid.data.structure import check_structure
 from paddlevid.errors import DataError
 
 DECODERS = ("auto", "decord", "pyav")
@@ -41,22 +43,19 @@ class FrameReader(Protocol):
 def open_video(path: str | os.PathLike[str], decoder: str = "auto", num_threads: int = 1) -> FrameReader:
     """Open a video file with `decoder`: "decord", "pyav" or "auto".
 
-    Both give the same frames, in RGB and turned upright where the file says how. "auto" is decord, and PyAV where
-    decord is not installed, cannot read the file (AV1, many transport streams) or cannot seek in it rightly. Raises
-    DataError if the file is missing or no video, or if the decoder cannot open it or is not installed.
+    Both give the same frames of good files, in RGB and turned upright where the file says how. "auto" is PyAV: it reads
+    more kinds of files, is faster with one thread (benchmarks/decoders.py), and tells when it had to guess at damaged
+    frames, which decord does in silence. Raises DataError if the file is missing, no video, cut off or damaged, or if
+    the decoder cannot open it or is not installed.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder {decoder!r} must be one of {', '.join(DECODERS)}")
     path = os.fspath(path)
-    _check_file(path)
-    if decoder == "pyav" or not has_decord(demanded=decoder == "decord"):
-        return PyavReader(path, num_threads)
-    if decoder == "decord":
+    check_file(path)
+    check_structure(path)
+    if decoder == "decord" and has_decord(demanded=True):
         return DecordReader(path, num_threads)
-    try:
-        return DecordReader(path, num_threads, or_pyav=True)
-    except DataError:
-        return PyavReader(path, num_threads)
+    return PyavReader(path, num_threads)
 
 
 class FrameFolder:
@@ -137,10 +136,13 @@ _PICTURES = {
 }
 
 
-def _check_file(path: str) -> None:
+def check_file(path: str) -> None:
+    """Raise DataError if there is no file, or it is empty, a folder or a picture."""
     if os.path.isdir(path):
         raise DataError(f"{path}: is a folder, not a video file (for a folder of frames, use a list of frames)")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # such as a pipe, which may never answer
+            raise DataError(f"{path}: is no regular file")
         with open(path, "rb") as file:
             head = file.read(16)
     except OSError as error:

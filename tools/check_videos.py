@@ -1,0 +1,157 @@
+"""Find broken videos ahead of training: python tools/check_videos.py LIST"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paddlevid.runtime import run_command
+
+if TYPE_CHECKING:
+    from paddlevid.data.annotations import Record
+    from paddlevid.data.check import Finding
+    from paddlevid.data.dataset import FrameSource
+    from paddlevid.schema.data import DataConfig
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Decode each video of a list, or under a folder, from its first frame to its last, and name those "
+        "that are broken: missing, unreadable, truncated, damaged, without frames or with too few, of changing size. "
+        "Exit code 1 if there are any."
+    )
+    parser.add_argument("input", metavar="LIST", help="a .txt/.csv list, a folder, or a video")
+    parser.add_argument(
+        "--root", metavar="DIR", help="where relative paths of LIST begin (its folder; data.root of the recipe with -c)"
+    )
+    parser.add_argument("-c", "--config", help="a recipe: how its lists are written, frames named and videos decoded")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
+    parser.add_argument("--format", choices=("video", "frames"), help="of LIST, without -c (video)")
+    parser.add_argument("--multi_label", action="store_true", help="LIST has several labels a video; without -c")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode at once (one a core)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="SEC",
+        help="give a video up that does not go on for so long (120)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("bad_videos.txt"), metavar="FILE", help="a line for each (bad_videos.txt)"
+    )
+    parser.add_argument("--good", type=Path, metavar="FILE", help="also write LIST without the lines of broken videos")
+    args = parser.parse_args()
+    if args.config is None and args.override:
+        parser.error("--override changes a recipe, and needs -c")
+    if args.config and (args.format or args.multi_label):
+        parser.error("--format and --multi_label are told by the recipe of -c")
+    if args.workers is not None and args.workers < 1:
+        parser.error("--workers must be at least 1")
+    if args.timeout <= 0:
+        parser.error("--timeout must be more than 0")
+    return args
+
+
+def main() -> int:
+    args = parse_arguments()
+    from paddlevid.data.dataset import FrameSource
+    from paddlevid.deploy.inputs import find_records
+
+    data = read_data(args)
+    root = data.root if args.config and args.root is None else args.root
+    records = find_records(args.input, data, root)
+    check_outputs(args)
+    source = FrameSource(data.decoder, data.frame_template, data.frame_start_index)
+    found = scan(records, source, args.workers or num_cores(), args.timeout)
+    write_results(args, records, found)
+    print(summary(records, found, args.output))
+    return int(bool(found))
+
+
+def read_data(args: argparse.Namespace) -> "DataConfig":
+    """How lists are written and folders of frames named."""
+    from paddlevid.config import load_config
+    from paddlevid.schema.data import DataConfig
+
+    if args.config:
+        return load_config(args.config, args.override).data
+    return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label)
+
+
+def num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """See now, not after hours, that the results can be written."""
+    from paddlevid.deploy.inputs import LIST_SUFFIXES
+    from paddlevid.errors import ConfigError
+
+    source = Path(args.input)
+    if args.good and not (source.is_file() and source.suffix.lower() in LIST_SUFFIXES):
+        raise ConfigError(f"--good {args.good}: needs a list, and {source} is none")
+    outputs = [path for path in (args.output, args.good) if path]
+    if len({path.resolve() for path in (*outputs, source)}) <= len(outputs):
+        raise ConfigError("LIST, --output and --good must be different files")
+    for path in outputs:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; give the name of a file to write")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot write there: {error.strerror}") from None
+
+
+def scan(records: "list[Record]", source: "FrameSource", num_workers: int, timeout_sec: float) -> "dict[str, Finding]":
+    """What is wrong, by the path of the record; told on stderr as it is found."""
+    from tqdm import tqdm
+
+    from paddlevid.data.check import check_videos
+
+    found = {}
+    total = len({record.path for record in records})
+    with tqdm(total=total, unit="video", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
+        for record, finding in check_videos(records, source, num_workers=num_workers, timeout_sec=timeout_sec):
+            bar.update()
+            if finding is not None:
+                found[record.path] = finding
+                bar.write(f"{record.path}: {finding}", file=sys.stderr)
+    return found
+
+
+def write_results(args: argparse.Namespace, records: "list[Record]", found: "dict[str, Finding]") -> None:
+    from paddlevid.runtime import atomic_write
+
+    bad = {record.name: found[record.path] for record in records if record.path in found}
+    text = "".join(f"{name}\t{finding}\n" for name, finding in bad.items())
+    atomic_write(args.output, lambda path: Path(path).write_text(text, encoding="utf-8", errors="surrogateescape"))
+    if args.good:
+        good = good_lines(Path(args.input).read_bytes(), [record.path not in found for record in records])
+        atomic_write(args.good, lambda path: Path(path).write_bytes(good))
+
+
+def good_lines(content: bytes, is_good: list[bool]) -> bytes:
+    """The lines of a list less those of bad records, byte for byte; empty lines stay."""
+    answers = iter(is_good)
+    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
+    return b"".join(line for line in lines if not line.strip(b" \t\r\n") or next(answers))
+
+
+def summary(records: "list[Record]", found: "dict[str, Finding]", output: Path) -> str:
+    total = len({record.path for record in records})
+    if not found:
+        return f"{total} videos, all good"
+    kinds = Counter(finding.kind for finding in found.values())
+    parts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{total} videos, {len(found)} of them bad: {parts}; see {output}"
+
+
+if __name__ == "__main__":
+    run_command(main)
