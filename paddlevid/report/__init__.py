@@ -1,0 +1,6 @@
+"""What a test leaves behind: a summary, the scores of each video, and a page to look at."""
+
+from paddlevid.report.page import write_report
+from paddlevid.report.scores import protocol, summarize, write_scores
+
+__all__ = ["protocol", "summarize", "write_report", "write_scores"]
