@@ -26,3 +26,12 @@ class ExportError(UserError):
 
 class TrainingError(UserError):
     """A run cannot go on; its checkpoints are kept."""
+
+
+class Interrupted(Exception):
+    """A run was asked to stop and has saved where it is: a scheduler should start it again with `--resume auto`.
+
+    Command lines print it as one line and exit with `exit_code`, which is EX_TEMPFAIL of sysexits.h.
+    """
+
+    exit_code = 75

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import paddle
 
 from paddlevid.errors import ConfigError
+from paddlevid.models.parameters import describe_parameters, layer_distances
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,55 @@ class Group:
     decay_mult: float = 1.0
 
 
-def group_parameters(model: paddle.nn.Layer, groups: Sequence[Group], weight_decay: float) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class RoleMultipliers:
+    """Multipliers of the learning rate by what a parameter is for; one with two roles has both."""
+
+    first_conv: float = 1.0
+    bias: float = 1.0
+    norm: float = 1.0
+    head: float = 1.0
+
+
+def group_parameters(
+    model: paddle.nn.Layer,
+    *,
+    weight_decay: float,
+    lr_mult: RoleMultipliers = RoleMultipliers(),
+    layer_decay: float = 1.0,
+    no_decay: Sequence[str] = (),
+    groups: Sequence[Group] = (),
+) -> list[dict[str, Any]]:
     """Parameter groups in the form that Paddle's optimizers take; their `learning_rate` is a multiplier.
 
+    Those with the same two numbers form a group; frozen ones are in none. `layer_decay` ** n multiplies the rate of a
+    parameter n layers before the head's; `no_decay` are roles without weight decay.
+
     Raises:
-        ConfigError: a pattern matches no parameter.
+        ConfigError: a pattern matches no parameter that learns, or none learns.
     """
-    members: list[list[paddle.Tensor]] = [[] for _ in groups]
-    rest: list[paddle.Tensor] = []
-    for name, parameter in model.named_parameters():
-        if parameter.stop_gradient:
+    distances = layer_distances(model) if layer_decay != 1 else {}
+    by_role = asdict(lr_mult)
+    matched: set[Group] = set()
+    members: dict[tuple[float, float], list[paddle.Tensor]] = {}
+    for info in describe_parameters(model):
+        if info.parameter.stop_gradient:
             continue
-        index = next((i for i, group in enumerate(groups) if re.search(group.pattern, name)), None)
-        (rest if index is None else members[index]).append(parameter)
-    for group, parameters in zip(groups, members, strict=True):
-        if not parameters:
-            raise ConfigError(f"optimizer.groups: pattern {group.pattern!r} matches no parameter of the model")
-    result = [
-        {"params": parameters, "learning_rate": group.lr_mult, "weight_decay": weight_decay * group.decay_mult}
-        for group, parameters in zip(groups, members, strict=True)
+        group = next((group for group in groups if re.search(group.pattern, info.name)), Group(""))
+        matched.add(group)
+        rate = math.prod((by_role.get(role, 1.0) for role in sorted(info.roles)), start=group.lr_mult)
+        rate *= layer_decay ** distances.get(id(info.parameter), 0)
+        decay = 0.0 if info.roles.intersection(no_decay) else weight_decay * group.decay_mult
+        members.setdefault((rate, decay), []).append(info.parameter)
+    for group in groups:
+        if group not in matched:
+            raise ConfigError(f"optimizer.groups: pattern {group.pattern!r} matches no parameter that learns")
+    if not members:
+        raise ConfigError("train.freeze: every parameter is frozen, so nothing is left to learn")
+    return [
+        {"params": parameters, "learning_rate": rate, "weight_decay": decay}
+        for (rate, decay), parameters in members.items()
     ]
-    if rest:
-        result.append({"params": rest, "learning_rate": 1.0, "weight_decay": weight_decay})
-    return result
 
 
 def build_optimizer(
@@ -86,8 +113,10 @@ def build_optimizer(
     *,
     lr: float,
     weight_decay: float,
+    lr_mult: RoleMultipliers = RoleMultipliers(),
+    layer_decay: float = 1.0,
+    no_decay: Sequence[str] = (),
     groups: Sequence[Group] = (),
-    clip_grad_norm: float | None = None,
     momentum: float = 0.9,
     nesterov: bool = False,
     beta1: float = 0.9,
@@ -95,13 +124,16 @@ def build_optimizer(
     epsilon: float = 1e-8,
     master_weights: bool = False,
 ) -> paddle.optimizer.Optimizer:
-    """`sgd`, `momentum` or `adamw` (decoupled decay) over the model's parameters; `set_lr` drives it each step."""
-    common = {
-        "learning_rate": lr,
-        "parameters": group_parameters(model, groups, weight_decay),
-        "grad_clip": paddle.nn.ClipGradByGlobalNorm(clip_grad_norm) if clip_grad_norm else None,
-        "multi_precision": master_weights,
-    }
+    """`sgd`, `momentum` or `adamw` (decoupled decay) over the groups of `group_parameters`; `set_lr` drives it."""
+    parameters = group_parameters(
+        model,
+        weight_decay=weight_decay,
+        lr_mult=lr_mult,
+        layer_decay=layer_decay,
+        no_decay=no_decay,
+        groups=groups,
+    )
+    common = {"learning_rate": lr, "parameters": parameters, "multi_precision": master_weights}
     if name == "adamw":
         return paddle.optimizer.AdamW(beta1=beta1, beta2=beta2, epsilon=epsilon, **common)
     if name == "momentum":

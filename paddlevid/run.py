@@ -2,65 +2,117 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import paddle
 
 from paddlevid import build
-from paddlevid.checkpoint import (
-    list_checkpoints,
-    load_checkpoint,
-    prepare_root,
-)
+from paddlevid.bad_videos import BadVideos
+from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
 from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
-from paddlevid.errors import ConfigError, WeightsError
+from paddlevid.ema import EMA
+from paddlevid.errors import ConfigError
+from paddlevid.losses import ClipLoss
+from paddlevid.models.batch_norm import (
+    held_batch_norms,
+    partial_bn,
+    running_statistics,
+    synchronize_batch_norms,
+    train_mode,
+)
+from paddlevid.models.freeze import freeze_parameters
 from paddlevid.optim import Schedule
 from paddlevid.precision import Precision, choose_precision
+from paddlevid.ranks import broadcast_state, on_first
+from paddlevid.resume import compare_data, describe_data, find_checkpoint, warn_of_changes
 from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_device, setup_logging
 from paddlevid.schema import Config
+from paddlevid.sharding import Shards
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
-# What a resumed run may change and still end with the same weights.
-WITHOUT_EFFECT = {
-    "output_dir",
-    "data.root",  # what is on the list is compared by itself
-    "train.list",
-    "train.num_workers",
-    "train.log_every_steps",
-    "train.checkpoint_every_steps",
-    "train.keep_checkpoints",
-    "train.checkpoint_format",
-    "valid.num_workers",
-    "test.num_workers",
-}
+# How many times the size of the weights a checkpoint and the best weights take: both, and what optimizers keep
+COPIES = {"sgd": 2, "momentum": 3, "adamw": 4}
 
 
 @dataclass
 class Run:
-    """All that a training run is made of; only `step` and `best_top1` change."""
+    """All that a training run is made of; what changes while it goes on stands below `step`."""
 
     cfg: Config
     out: Path
     ranks: Ranks
     dataset: TrainDataset
     valid_set: ViewDataset | None
+    class_names: list[str]
     plan: TrainPlan
     total_steps: int
     schedule: Schedule
     model: paddle.nn.Layer
     parallel: paddle.nn.Layer  # the model, or DataParallel around it
+    held: list[paddle.nn.Layer]  # batch norms whose statistics do not change
+    statistics: list[paddle.Tensor]  # means and variances of all batch norms
     normalize: paddle.nn.Layer
+    loss: ClipLoss
     optimizer: paddle.optimizer.Optimizer
     precision: Precision
     scaler: paddle.amp.GradScaler | None
+    shards: Shards | None
+    ema: EMA | None
+    bad_videos: BadVideos
+    data_identity: dict[str, Any]
+
     step: int = 0
-    best_top1: float | None = None
+    updates: int = 0
+    nonfinite_in_a_row: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    validated: bool = True
+    shown: bool = False
+    saved_step: int | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+    checkpoint: Path | None = None
+    save_failure: OSError | None = None
+
+    def train_mode(self) -> None:
+        train_mode(self.parallel, self.held)
+
+    def any_process(self, *flags: bool) -> list[bool]:
+        """Each flag, true if it is so in any process; all processes together."""
+        if self.ranks.world == 1:
+            return list(flags)
+        shared = paddle.to_tensor(flags, dtype="int32")
+        paddle.distributed.all_reduce(shared, op=paddle.distributed.ReduceOp.MAX)
+        return [bool(value) for value in shared.numpy()]
+
+    def share_statistics(self) -> None:
+        """Batch statistics differ between processes; all take those of the first, which is what checkpoints hold."""
+        if self.ranks.world > 1:
+            for tensor in self.statistics:
+                paddle.distributed.broadcast(tensor, src=0)
+
+    def time_to_save(self) -> bool:
+        minutes = self.cfg.train.checkpoint_every_minutes
+        return minutes is not None and time.monotonic() - self.saved_at > 60 * minutes
+
+    def captions(self, targets: np.ndarray) -> list[str]:
+        """What the clips of a batch with the targets `[B, K]` show, in words."""
+        return [
+            ", ".join(
+                self.class_names[label] + (f" {row[label]:.2f}" if row[label] < 1 else "")
+                for label in np.flatnonzero(row)
+            )
+            for row in targets
+        ]
 
 
 def prepare_run(
@@ -76,20 +128,27 @@ def prepare_run(
     out = Path(cfg.output_dir)
     if validate and cfg.valid is None:
         raise ConfigError("--validate needs a valid section in the config")
-    checkpoint = _find_checkpoint(out / "checkpoints", resume)
-    read_class_names(cfg.data.class_names, cfg.data.num_classes)
+    if cfg.train.early_stop_epochs is not None and not validate:
+        raise ConfigError("train.early_stop_epochs needs --validate: it is the score that has to rise")
+    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
     dataset = build.build_train_dataset(cfg)
     valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
     device = set_device(cfg.device)
     ranks = init_ranks()
+    # The first process alone reads and writes: the folder of a host may be its own
+    on_first(ranks, lambda: check_folder(out))
     setup_logging(out, ranks.rank)
-    plan = TrainPlan(len(dataset), cfg.train.global_batch, cfg.train.batch_size, cfg.train.epochs, cfg.seed)
+    checkpoint = on_first(ranks, lambda: find_checkpoint(out / "checkpoints", resume))
+    plan = build.build_plan(cfg, dataset)
     precision = choose_precision(cfg.train.amp, device)
 
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     if checkpoint is None and weights is not None:
         load_weights(model, weights, skip=weights_skip).log(cfg.data.mean, cfg.data.std)
+    if cfg.train.sync_bn and ranks.world > 1:
+        model = synchronize_batch_norms(model)
+    held = _choose_what_learns(cfg, model)
     model, optimizer = precision.decorate(model, build.build_optimizer(cfg, model))
     run = Run(
         cfg=cfg,
@@ -97,82 +156,92 @@ def prepare_run(
         ranks=ranks,
         dataset=dataset,
         valid_set=valid_set,
+        class_names=class_names,
         plan=plan,
         total_steps=min(plan.total_steps, max_iters or plan.total_steps),
         schedule=build.build_schedule(cfg, plan.steps_per_epoch),
         model=model,
         parallel=model,
+        held=held,
+        statistics=running_statistics(model),
         normalize=build.build_normalize(cfg),
+        loss=build.build_loss(cfg, dataset),
         optimizer=optimizer,
         precision=precision,
         scaler=precision.scaler(),
+        shards=Shards(model, ranks) if cfg.train.shard_optimizer and ranks.world > 1 else None,
+        ema=EMA(model, cfg.train.ema_decay) if cfg.train.ema_decay else None,
+        bad_videos=BadVideos(dataset.records, cfg.train.list, out, ranks, cfg.train.max_bad_share),
+        data_identity=describe_data(dataset),
     )
     if checkpoint is not None:
-        state = load_checkpoint(checkpoint, model, optimizer, run.scaler)
-        run.step, run.best_top1 = state.step, state.best_top1
-        logger.info(f"resumed from {checkpoint} at step {state.step}")
+        _resume(run, checkpoint)
         if weights is not None:
             logger.warning(f"warning: -w {shown(weights)} has no effect on a resumed run")
-        if run.step >= run.total_steps:
-            logger.warning(f"warning: all {run.total_steps} steps were done already")
-        _warn_of_changes(state.config, cfg.model_dump(mode="json"))
-        _compare_data(state.data, describe_data(dataset))
+    on_first(ranks, lambda: check_room(out, model, COPIES[cfg.optimizer.name] + 2 * (run.ema is not None)))
     if ranks.rank == 0:
         # Export and test take the recipe from here, with all that -o changed
         atomic_write(out / "config.yaml", lambda path: Path(path).write_text(dump_section(cfg), encoding="utf-8"))
         prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
     if ranks.world > 1:
         run.parallel = paddle.DataParallel(model)
+    # To Paddle, the statistics of batch norms are parameters that do not learn
+    sizes = [(p.size, p.stop_gradient) for p in model.parameters() if all(p is not tensor for tensor in run.statistics)]
+    frozen = sum(size for size, stops in sizes if stops)
     logger.info(
-        f"{cfg.model.name} with {sum(p.size for p in model.parameters()) / 1e6:.2f} M parameters on {device}, "
+        f"{cfg.model.name} with {sum(size for size, _ in sizes) / 1e6:.2f} M parameters "
+        f"{f'({frozen / 1e6:.2f} M of them frozen) ' if frozen else ''}on {device}, "
         f"{ranks.world} process(es); {len(dataset)} videos, {plan.steps_per_epoch} steps of "
         f"{min(plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
     return run
 
 
-def _find_checkpoint(root: Path, resume: str | None) -> Path | None:
-    existing = list_checkpoints(root)
-    if resume is None:
-        if existing:
-            raise ConfigError(
-                f"{root.parent} already holds a run ({existing[-1].name}): continue it with --resume, or choose "
-                "another one with -o output_dir=..."
-            )
-        return None
-    if resume == "auto":
-        return existing[-1] if existing else None
-    path = Path(resume)
-    inside = list_checkpoints(path) or list_checkpoints(path / "checkpoints")
-    if inside:
-        return inside[-1]
-    if not path.is_dir():
-        raise WeightsError(f"--resume {resume}: no such checkpoint directory")
-    return path
+def _choose_what_learns(cfg: Config, model: paddle.nn.Layer) -> list[paddle.nn.Layer]:
+    """Freeze what the recipe wants frozen, and return the batch norms that keep their statistics."""
+    if cfg.train.freeze:
+        freeze_parameters(model, cfg.train.freeze)
+    if cfg.train.partial_bn:
+        partial_bn(model)
+    return held_batch_norms(model)
 
 
-def _warn_of_changes(old: dict, new: dict, prefix: str = "") -> None:
-    """Name what differs from the checkpoint's recipe: such a run continues, but not as it would have."""
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            _warn_of_changes(before, after, f"{prefix}{key}.")
-        elif before != after and prefix + key not in WITHOUT_EFFECT:
-            logger.warning(f"warning: {prefix}{key} is {after!r}, the checkpoint was trained with {before!r}")
+def _resume(run: Run, checkpoint: Path) -> None:
+    content: dict[str, Any] = {}
+    on_first(run.ranks, lambda: content.update(read_checkpoint(checkpoint)))
+    shards = run.shards
+    if run.ranks.world > 1:
+        content = broadcast_state(content, run.ranks, **({} if shards is None else {"keep": shards.keeps}))
+    owned = None if shards is None else shards.owned_names
+    state = restore(content, run.model, run.optimizer, run.scaler, run.ema, where=checkpoint, owned=owned)
+    run.step, run.updates, run.nonfinite_in_a_row = state.step, state.updates, state.nonfinite_in_a_row
+    run.best_score, run.best_step, run.validated = state.best_score, state.best_step, state.validated
+    run.bad_videos.restore(state.bad_videos)
+    run.saved_step, run.checkpoint, run.shown = state.step, checkpoint, True
+    logger.info(f"resumed from {checkpoint} at step {state.step}")
+    if run.step >= run.total_steps:
+        logger.warning(f"warning: all {run.total_steps} steps were done already")
+    warn_of_changes(state.config, run.cfg.model_dump(mode="json"))
+    compare_data(state.data, run.data_identity)
 
 
-def describe_data(dataset: TrainDataset) -> dict:
-    """What tells one training list from another, for checkpoints."""
-    lines = "".join(f"{record.name} {record.label}\n" for record in dataset.records)
-    return {"num_samples": len(dataset), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+def check_folder(out: Path) -> None:
+    """See before the first step that `out` can be written. Raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"output_dir {out} cannot be written: {error.strerror}; choose another one") from None
 
 
-def _compare_data(old: dict, new: dict) -> None:
-    """Steps count through the samples of a list: on another list a run cannot go on where it was."""
-    if old["num_samples"] != new["num_samples"]:
+def check_room(out: Path, model: paddle.nn.Layer, num_copies: int) -> None:
+    """See before the first step that `out` has room for `num_copies` times the weights. Raises ConfigError."""
+    needed = num_copies * sum(tensor.size * tensor.element_size() for tensor in model.state_dict().values())
+    free = shutil.disk_usage(out).free
+    if free < needed:
         raise ConfigError(
-            f"train.list has {new['num_samples']} videos, the run to resume has {old['num_samples']}; start another "
-            "run from its weights instead: -w .../last.pdparams -o output_dir=..."
+            f"output_dir {out} has {free / 1e6:,.0f} MB free; a checkpoint and the best weights of this model take "
+            f"{needed / 1e6:,.0f} MB: make room, or choose another one"
         )
-    if old["sha256"] != new["sha256"]:
-        logger.warning("warning: train.list names other videos or labels than those of the run to resume")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from paddlevid.errors import ConfigError, UserError
+from paddlevid.errors import ConfigError, Interrupted, UserError
 
 logger = logging.getLogger("paddlevid")
 
@@ -20,6 +20,7 @@ DISK_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
     errno.ENAMETOOLONG,
@@ -67,6 +68,9 @@ def run_command(main: Callable[[], int | None]) -> None:
         if error.name not in HOW_TO_INSTALL:
             raise
         _fail(f"{error.name} is not installed: {HOW_TO_INSTALL[error.name]}")
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -144,11 +148,19 @@ def setup_logging(output_dir: str | Path | None, rank: int) -> None:
     handlers: list[logging.Handler] = [ConsoleHandler()]
     if output_dir is not None and rank == 0:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        file_handler = logging.FileHandler(Path(output_dir) / "train.log", encoding="utf-8")
+        file_handler = LogFile(Path(output_dir) / "train.log", encoding="utf-8")
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         handlers.append(file_handler)
     for handler in handlers:
         logger.addHandler(handler)
+
+
+class LogFile(logging.FileHandler):
+    """Drops what a full disk does not take: the console has it, too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class ConsoleHandler(logging.Handler):
@@ -191,8 +203,23 @@ def atomic_write(path: str | Path, write: Callable[[str], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        fsync_folder(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say what it was full for
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fsync_folder(path: str | Path) -> None:
+    """Have a folder's list of names on the disk: without, a renamed file may be gone after a loss of power."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # not on this system
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -2,51 +2,30 @@
 
 B clips, V = 1 view, T frames, C H W, K classes. A step is one update of the weights: a global batch, divided over
 processes and, within each, over micro-batches whose gradients add up. What happens in a step depends on the seed and
-the step's number alone.
+the step's number alone, so a run that was stopped anywhere goes on as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import paddle
-import paddle.nn.functional as F
 from tqdm import tqdm
 
-from paddlevid.checkpoint import (
-    MODEL_FILES,
-    TrainState,
-    save_checkpoint,
-    save_weights,
-)
-from paddlevid.data.dataset import ViewDataset
-from paddlevid.data.loader import Batch, MicroBatch, train_batches
-from paddlevid.errors import DataError, TrainingError
-from paddlevid.evaluate import evaluate
+from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
+from paddlevid.errors import DataError, Interrupted, TrainingError
 from paddlevid.journal import Journal
-from paddlevid.run import Run, describe_data, prepare_run
-from paddlevid.runtime import atomic_write, logger, show_progress
+from paddlevid.meter import Meter
+from paddlevid.run import Run, prepare_run
+from paddlevid.runtime import logger, show_progress
+from paddlevid.saving import end_epoch, save, validate_and_keep
 from paddlevid.schema import Config
-
-
-@dataclass
-class Meter:
-    """What happened since the last log line; losses and hits stay on the device until they are read."""
-
-    losses: list[paddle.Tensor] = field(default_factory=list)
-    hits: list[paddle.Tensor] = field(default_factory=list)
-    clips: int = 0
-    steps: int = 0
-    data_wait_sec: float = 0.0
-    errors: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
+from paddlevid.signals import StopRequest
 
 
 def train(
@@ -63,212 +42,258 @@ def train(
     Args:
         weights: what to start from: a file, a URL, or a name of public weights.
         weights_skip: regular expressions for names of weights to leave out.
-        resume: `auto` (the newest checkpoint of the output directory, if any) or the path of a checkpoint.
+        resume: `auto` (the newest whole checkpoint of the output directory, if any) or the path of a checkpoint.
         validate: score `valid.list` after each epoch, and keep the best weights.
         max_iters: stop after this many steps in all.
 
     Raises:
         UserError: whatever a user can cause; see `paddlevid.errors`.
+        Interrupted: SIGTERM or Ctrl-C came, and a checkpoint was saved.
     """
     run = prepare_run(
         cfg, weights=weights, weights_skip=weights_skip, resume=resume, validate=validate, max_iters=max_iters
     )
-    ranks, plan = run.ranks, run.plan
-    journal = Journal(run.out, run.step) if ranks.rank == 0 else None
-    batches = train_batches(
-        run.dataset, plan, start_step=run.step, rank=ranks.rank, world=ranks.world, num_workers=cfg.train.num_workers
-    )
-    meter = Meter()
-    run.parallel.train()
-    with tqdm(
-        total=run.total_steps, initial=run.step, unit="step", disable=not show_progress(ranks.rank), leave=False
-    ) as bar:
-        while run.step < run.total_steps:
-            lr = run.schedule(run.step)
-            _train_step(run, lr, batches, meter)
-            run.step += 1
-            bar.update()
-            epoch_ends = run.step % plan.steps_per_epoch == 0 or run.step == run.total_steps
-            every = cfg.train.checkpoint_every_steps
-            saves = epoch_ends or (every is not None and run.step % every == 0)
-            if saves or run.step % cfg.train.log_every_steps == 0:
-                # Before anything is kept: a loss that is no number, or a video that no process could read, ends the run
-                bar.set_postfix_str(_log(run, meter, lr, journal))
-                meter = Meter()
-            if epoch_ends and run.valid_set is not None:
-                started = time.perf_counter()
-                _validate(run, run.valid_set, journal)
-                meter.started += time.perf_counter() - started
-            if saves:
-                _save_checkpoint(run)
-            if epoch_ends and journal is not None:
-                journal.plot()
-    if journal is not None:
-        journal.close()
-        logger.info(f"trained to step {run.step}: weights, log and curves.png are in {run.out}")
+    journal = None
+    if run.ranks.rank == 0:
+        journal = Journal(run.out, run.step, keep_valid_at_start=run.validated)
+    with StopRequest(announce=run.ranks.rank == 0) as stop:
+        try:
+            _loop(run, journal, stop)
+        finally:
+            if journal is not None:
+                journal.close()
+    logger.info(f"trained to step {run.step}: weights, log and curves.png are in {run.out}")
     return run.out
 
 
-def _train_step(run: Run, lr: float, batches: Iterator[Batch], meter: Meter) -> None:
-    """One update of the weights from one global batch."""
+def _loop(run: Run, journal: Journal | None, stop: StopRequest) -> None:
+    train_cfg, plan = run.cfg.train, run.plan
+    if run.valid_set is not None and not run.validated:  # the run ended between an epoch and its validation
+        validate_and_keep(run, journal)
+    batches = train_batches(
+        run.dataset,
+        plan,
+        start_step=run.step,
+        rank=run.ranks.rank,
+        world=run.ranks.world,
+        num_workers=train_cfg.num_workers,
+    )
+    meter = Meter()
+    run.train_mode()
+    hidden = not show_progress(run.ranks.rank)
+    with (
+        closing(batches),
+        tqdm(total=run.total_steps, initial=run.step, unit="step", disable=hidden, leave=False) as bar,
+    ):
+        while run.step < run.total_steps and not _gave_up(run):
+            stops, time_to_save = _train_step(run, batches, meter, journal, stop)
+            bar.update()
+            epoch_ends = run.step % plan.steps_per_epoch == 0 or run.step == run.total_steps
+            every = train_cfg.checkpoint_every_steps
+            saves = epoch_ends or stops or time_to_save or (every is not None and run.step % every == 0)
+            if saves or run.step % train_cfg.log_every_steps == 0:
+                bar.set_postfix_str(_log(run, meter, journal))
+                meter = Meter()
+            # A run in trouble keeps the checkpoints from before it
+            saves = saves and (run.nonfinite_in_a_row == 0 or stops or run.step == run.total_steps)
+            if epoch_ends:
+                started = time.perf_counter()
+                end_epoch(run)
+                if saves:
+                    save(run)
+                if run.valid_set is not None:
+                    validate_and_keep(run, journal)
+                if journal is not None:
+                    journal.plot()
+                run.train_mode()
+                meter.pause(time.perf_counter() - started)
+            elif saves:
+                save(run)
+            if stops or (epoch_ends and run.any_process(bool(stop))[0]):
+                _leave(run, stop)
+    if run.save_failure is not None:
+        raise run.save_failure
+
+
+def _train_step(
+    run: Run, batches: Iterator[TrainBatch], meter: Meter, journal: Journal | None, stop: StopRequest
+) -> tuple[bool, bool]:
+    """One update of the weights from one global batch; whether to stop, and whether it is time to save."""
     rank, world = run.ranks
     # Dropout and drop path draw from the step and the rank, so that a resumed run draws what it would have drawn.
     paddle.seed(((run.cfg.seed * 1_000_003 + run.step) * 1009 + rank) % (2**31 - 1))
     pieces = run.plan.micro_batches(run.step, rank, world)
+    statistics = [tensor.clone() for tensor in run.statistics]
+    losses: list[tuple[list[int], paddle.Tensor]] = []
+    errors: list[str] = []
     for number, piece in enumerate(pieces, 1):
-        batch = _next_batch(batches, meter)
-        if meter.errors and world == 1:
-            raise DataError(meter.errors[0])
+        batch = _next_batch(run, batches, meter)
+        errors += batch["errors"]
+        if journal is not None and not run.shown:
+            run.shown = True
+            journal.clips(batch["frames"].numpy(), run.captions(batch["targets"].numpy()))
         waits_for_more = world > 1 and number < len(pieces)
         with run.parallel.no_sync() if waits_for_more else nullcontext():
-            loss = _forward(run, batch, piece, meter)
+            loss, sample_losses = _forward(run, batch, piece, meter)
+            losses.append((batch["indices"].numpy().tolist(), sample_losses.detach()))
             scaled = loss * world  # DataParallel divides by the number of processes
             (scaled if run.scaler is None else run.scaler.scale(scaled)).backward()
-    run.optimizer.set_lr(lr)
-    if run.scaler is None:
-        run.optimizer.step()
+    suspects = [index for indices, values in losses for index in _not_finite(indices, values)]
+    # The only word that processes have with each other in a step: none may leave alone, the others would wait for it
+    stops, time_to_save, nonfinite, no_video = run.any_process(
+        bool(stop), run.time_to_save(), bool(suspects), bool(errors)
+    )
+    if no_video:
+        raise DataError(errors[0] if errors else "another process found no video that it could read")
+    grad_norm, good = _update(run, not nonfinite, journal)
+    meter.end_step(grad_norm, good=good)
+    if good:
+        run.nonfinite_in_a_row = 0
+        if run.ema is not None:
+            run.ema.update(run.model, run.updates)
+        run.updates += 1
     else:
-        run.scaler.step(run.optimizer)
-        run.scaler.update()
-    run.optimizer.clear_grad()
-    meter.steps += 1
+        for tensor, before in zip(run.statistics, statistics, strict=True):
+            tensor.set_value(before)
+        run.nonfinite_in_a_row += 1
+        if run.nonfinite_in_a_row >= run.cfg.train.max_nonfinite_steps:
+            _end_of_numbers(run, suspects)
+    run.step += 1
+    return stops, time_to_save
 
 
-def _next_batch(batches: Iterator[Batch], meter: Meter) -> Batch:
+def _next_batch(run: Run, batches: Iterator[TrainBatch], meter: Meter) -> TrainBatch:
     started = time.perf_counter()
     batch = next(batches)
     meter.data_wait_sec += time.perf_counter() - started
-    meter.errors += filter(None, batch["errors"])
+    run.bad_videos.add(batch["failures"])
     return batch
 
 
-def _forward(run: Run, batch: Batch, piece: MicroBatch, meter: Meter) -> paddle.Tensor:
-    """This micro-batch's part of the step's mean loss, a scalar."""
-    labels, weights = batch["labels"], paddle.to_tensor(piece.weights)  # [B], [B]
+def _forward(run: Run, batch: TrainBatch, piece: MicroBatch, meter: Meter) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """This micro-batch's part of the step's mean loss, a scalar, and the loss of each clip, [B]."""
+    targets, weights = batch["targets"], paddle.to_tensor(piece.weights)  # [B, K], [B]
     video = run.normalize(batch["frames"])  # [B*1, T, C, H, W] in float32, whatever the precision
     with run.precision.autocast():
         logits = run.parallel(video)  # [B*1, K], or [B*1, T, K] without consensus
     logits = logits.astype("float32")
-    frames = logits.unsqueeze(1) if logits.ndim == 2 else logits  # [B, 1 or T, K]
-    targets = F.one_hot(labels, frames.shape[-1])  # [B, K]
-    smoothing = run.cfg.train.label_smoothing
-    if smoothing:
-        targets = F.label_smooth(targets, epsilon=smoothing)
-    log_probs = F.log_softmax(frames, axis=-1).mean(axis=1)  # [B, K]
-    loss = -((targets * log_probs).sum(axis=1) * weights).sum()
-    counted = weights > 0
-    hits = (frames.mean(axis=1).argmax(axis=1) == labels).logical_and(counted)
-    meter.losses.append(loss.detach())
-    meter.hits.append(hits.astype("float32").sum())
-    meter.clips += int((piece.weights > 0).sum())
-    return loss
+    losses = run.loss(logits, targets)  # [B]
+    counted = (weights > 0).astype("float32")
+    loss = (paddle.where(weights > 0, losses, paddle.zeros_like(losses)) * weights).sum()
+    best = (logits.mean(axis=1) if logits.ndim == 3 else logits).argmax(axis=1, keepdim=True)  # [B, 1]
+    hits = (paddle.take_along_axis(targets, best, axis=1).squeeze(1) * counted).sum()  # a mixed clip is right in part
+    meter.add(loss, hits, int((piece.weights > 0).sum()))
+    return loss, losses
 
 
-def _log(run: Run, meter: Meter, lr: float, journal: Journal | None) -> str:
-    """Average over processes and steps, write a line and the scalars, and return a short form for the bar."""
-    counts = paddle.to_tensor([float(meter.clips), float(len(meter.errors))])
-    sums = paddle.concat([paddle.stack([paddle.add_n(meter.losses), paddle.add_n(meter.hits)]), counts])
+def _not_finite(indices: list[int], losses: paddle.Tensor) -> list[int]:
+    if bool(paddle.isfinite(losses).all()):
+        return []
+    finite = paddle.isfinite(losses).numpy()
+    return [index for index, fine in zip(indices, finite, strict=True) if not fine]
+
+
+@paddle.no_grad()
+def _update(run: Run, losses_are_finite: bool, journal: Journal | None) -> tuple[float, bool]:
+    """Apply the gradients where all of them are numbers; return their norm before clipping, and whether they were.
+
+    All processes have the same gradients here, so they decide alike.
+    """
+    if run.scaler is not None:
+        run.scaler.unscale_(run.optimizer)
+    gradients = [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
+    norms = [paddle.linalg.norm(gradient.astype("float32")) for gradient in gradients]
+    norm = float(paddle.linalg.norm(paddle.stack(norms)))
+    good = losses_are_finite and math.isfinite(norm)
+    if journal is not None and run.cfg.train.histograms and (run.step + 1) % run.plan.steps_per_epoch == 0:
+        named = dict(run.model.named_parameters())
+        with_gradients = {name: parameter.grad for name, parameter in named.items() if parameter.grad is not None}
+        journal.histograms(run.step + 1, named.items(), with_gradients)
+    limit = run.cfg.train.clip_grad_norm
+    if good and limit is not None and norm > limit:
+        for gradient in gradients:
+            gradient.scale_(limit / norm)
+    run.optimizer.set_lr(run.schedule(run.step))
+    if good:
+        if run.shards is not None:
+            run.shards.drop_gradients()
+        run.optimizer.step() if run.scaler is None else run.scaler.step(run.optimizer)
+        if run.shards is not None:
+            run.shards.share_parameters()
+    if run.scaler is not None:
+        run.scaler.update()
+    run.optimizer.clear_grad()
+    return norm, good
+
+
+def _end_of_numbers(run: Run, suspects: list[int]) -> None:
+    """Raises TrainingError with the names of the clips in the last of too many steps without numbers."""
+    found = [suspects]
     if run.ranks.world > 1:
-        paddle.distributed.all_reduce(sums)
-    loss_sum, hits, clips, num_errors = sums.numpy().tolist()
-    if num_errors:
-        # Only now do all processes know; had the one that met the video left at once, the others would wait for it
-        errors: list[list[str]] = []
-        paddle.distributed.all_gather_object(errors, meter.errors)
-        raise DataError(next(error for part in errors for error in part))
-    loss, top1 = loss_sum / meter.steps, hits / clips
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} at step {run.step} (learning rate {lr:g}); try a lower optimizer.lr, "
-            "train.clip_grad_norm, or a longer schedule.warmup_epochs"
-        )
-    elapsed = time.perf_counter() - meter.started
-    if journal is not None:
-        epoch = -(-run.step // run.plan.steps_per_epoch)
-        journal.write(
-            "train",
-            run.step,
-            loss=loss,
-            lr=lr,
-            top1=top1,
-            clips_per_second=clips / elapsed,
-            data_wait_seconds=meter.data_wait_sec,
-        )
-        logger.info(
-            f"epoch {epoch}/{run.cfg.train.epochs} step {run.step}/{run.total_steps} loss {loss:.4f} top1 {top1:.4f} "
-            f"lr {lr:.3g} {clips / elapsed:.1f} clips/s, {meter.data_wait_sec / elapsed:.0%} of it waiting for data"
-        )
-    return f"loss {loss:.3f} top1 {top1:.3f}"
-
-
-def _validate(run: Run, valid_set: ViewDataset, journal: Journal | None) -> None:
-    """Score the validation list with fixed sampling, and keep the weights if they are the best so far."""
-    split = run.cfg.valid
-    assert split is not None
-    _share_buffers(run)
-    result = evaluate(
-        run.model,
-        run.normalize,
-        valid_set,
-        batch_size=split.batch_size,
-        average=split.average,
-        num_workers=split.num_workers,
-        ranks=run.ranks,
-        precision=run.precision,
+        found = []
+        paddle.distributed.all_gather_object(found, suspects)
+    indices = sorted({index for part in found for index in part})
+    names = [run.dataset.records[index].name for index in indices]
+    of_whom = f"losses of these videos are not: {', '.join(names)}" if names else "its losses are, its gradients not"
+    raise TrainingError(
+        f"no finite loss and gradients in {run.nonfinite_in_a_row} steps in a row, up to step {run.step + 1} (learning "
+        f"rate {run.schedule(run.step):g}); in the last one the {of_whom}. Try a lower optimizer.lr, "
+        "train.clip_grad_norm, or a longer schedule.warmup_epochs; checkpoints hold the weights from before"
     )
-    for _, reason in result.failures:
-        logger.info(f"unreadable, left out of the score: {reason}")
-    if not result.names:
-        raise DataError(f"{split.list}: none of its {len(valid_set)} videos can be read")
-    is_best = run.best_top1 is None or result.top1 > run.best_top1
-    if is_best:
-        run.best_top1 = result.top1
+
+
+def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
+    """Average over processes and steps, write a line and the scalars, and return a short form for the bar.
+
+    Raises DataError where too many videos turned out unreadable.
+    """
+    mean = meter.average(run.ranks, run.bad_videos.num_new)
+    if mean.num_new_bad_videos:
+        run.bad_videos.report()
     if journal is None:
-        return
-    scores = {"top1": result.top1, "top5": result.top5, "mean_class_accuracy": result.mean_class_accuracy}
-    journal.write("valid", run.step, **scores)
-    logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-    if is_best:
-        _write_only(run, "best", lambda path: save_weights(run.model, path))
-        logger.info(f"Already save the best model (top1 acc){result.top1:.4f}")
-
-
-def _share_buffers(run: Run) -> None:
-    """Batch statistics differ between processes; all take those of the first, which is what checkpoints hold."""
-    if run.ranks.world > 1:
-        for buffer in run.model.buffers():
-            paddle.distributed.broadcast(buffer, src=0)
-
-
-def _save_checkpoint(run: Run) -> None:
-    if run.ranks.rank != 0:
-        return
-    state = TrainState(run.step, run.best_top1, run.cfg.model_dump(mode="json"), describe_data(run.dataset))
-    train = run.cfg.train
-    saved = save_checkpoint(
-        run.out / "checkpoints",
-        state,
-        run.model,
-        run.optimizer,
-        run.scaler,
-        keep=train.keep_checkpoints,
-        weights_format=train.checkpoint_format,
+        return ""
+    scalars = {
+        "loss": mean.loss,
+        "lr": run.schedule(run.step - 1),
+        "top1": mean.top1,
+        "grad_norm": mean.grad_norm,
+        "clips_per_second": mean.clips_per_second,
+        "data_wait_seconds": mean.data_wait_seconds,
+        "nonfinite_steps": float(mean.nonfinite_steps),
+    }
+    journal.write("train", run.step, **{name: value for name, value in scalars.items() if math.isfinite(value)})
+    epoch = -(-run.step // run.plan.steps_per_epoch)
+    clips_left = (run.total_steps - run.step) * run.plan.num_samples / run.plan.steps_per_epoch
+    eta = timedelta(seconds=round(clips_left / mean.clips_per_second))
+    skipped = f", {mean.nonfinite_steps} step(s) without finite numbers skipped" if mean.nonfinite_steps else ""
+    logger.info(
+        f"epoch {epoch}/{run.cfg.train.epochs} step {run.step}/{run.total_steps} loss {mean.loss:.4f} "
+        f"top1 {mean.top1:.4f} lr {scalars['lr']:.3g} grad norm {mean.grad_norm:.3g} "
+        f"{mean.clips_per_second:.1f} clips/s, {mean.data_wait_share:.0%} of it waiting for data, eta {eta}{skipped}"
     )
-    model_file = saved / MODEL_FILES[train.checkpoint_format]
-    _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(model_file, temporary)))
+    return f"loss {mean.loss:.3f} top1 {mean.top1:.3f}"
 
 
-def _write_only(run: Run, name: str, write: Callable[[Path], None]) -> None:
-    """Write `OUTPUT/name.FORMAT`, and remove the older one of a run that was resumed in the other format."""
-    path = run.out / f"{name}.{run.cfg.train.checkpoint_format}"
-    write(path)
-    for other in MODEL_FILES:
-        if path.suffix != f".{other}":
-            path.with_suffix(f".{other}").unlink(missing_ok=True)
+def _gave_up(run: Run) -> bool:
+    """Whether the score has not risen for `train.early_stop_epochs` epochs."""
+    patience = run.cfg.train.early_stop_epochs
+    if patience is None or run.best_step is None:
+        return False
+    epochs = (run.step - run.best_step) / run.plan.steps_per_epoch
+    if epochs < patience:
+        return False
+    best = -(-run.best_step // run.plan.steps_per_epoch)
+    logger.info(f"stopping early: no epoch since epoch {best} was better than its {run.best_score:.4f}")
+    return True
 
 
-def _link_or_copy(source: Path, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
+def _leave(run: Run, stop: StopRequest) -> None:
+    """End a run that was asked to stop, unless it is done anyway. Raises Interrupted."""
+    if run.step >= run.total_steps:
+        return
+    if run.save_failure is not None:
+        raise run.save_failure
+    raise Interrupted(
+        f"stopped by {stop.signal_name or 'another process'} after step {run.step} of {run.total_steps}, which is "
+        "saved; the same command with --resume auto goes on from there"
+    )

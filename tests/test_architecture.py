@@ -16,10 +16,12 @@ COMMANDS = [ROOT / "main.py", *sorted((ROOT / "tools").glob("*.py"))]
 
 # From the ground up: a part imports from its own row and from those before it.
 ROWS = [
-    {"errors", "runtime", "schema", "config"},
+    {"errors", "runtime", "schema", "config", "ranks", "watch", "signals"},
     {"models", "data"},
-    {"build", "checkpoint", "optim", "metrics", "weights", "precision", "journal"},
-    {"evaluate", "report", "run"},
+    {"build", "losses", "optim", "metrics", "weights", "precision"},
+    {"optimizer_state", "sharding", "ema", "checkpoint", "bad_videos", "meter"},
+    {"curves", "pictures", "visualdl_log", "journal"},
+    {"evaluate", "report", "resume", "run", "saving"},
     {"train", "testing", "deploy"},
     {"serve", "demo"},
 ]

@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -298,21 +299,43 @@ def test_tsm_of_the_recipe() -> None:
     assert count(model.parameters()) == 25_557_032 - 1000 * 2049 + 400 * 2049
 
 
-@pytest.mark.parametrize("name", ["tsm_k400", "tsm_ucf101", "tsm_ssv2", "tsm_dense_k400", "tsn_ucf101"])
-def test_parameter_groups(name: str) -> None:
-    from paddlevid.models import create_model
-    from paddlevid.optim import Group, group_parameters
+def one_step(name: str, *overrides: str) -> dict[str, tuple[float, float]]:
+    """Name of each parameter -> its multipliers of rate and decay, read from a step at rate 1 and decay 0.5."""
+    import paddle
 
-    cfg = load(name)
-    model = create_model(cfg.model.name, num_classes=2)
-    groups = group_parameters(model, [Group(**g.model_dump()) for g in cfg.optimizer.groups], weight_decay=1.0)
-    # ResNet-50 has 1 + 3 x 16 + 4 = 53 convolutions, each with a batch norm of weight and bias
-    assert [(len(g["params"]), g["learning_rate"], g["weight_decay"]) for g in groups] == [
-        (1, 5, 1),
-        (1, 10, 0),
-        (2 * 53, 1, 0),
-        (53, 1, 1),
-    ]
+    cfg = load_config(ROOT / "configs" / f"{name}.yaml", ["optimizer.lr=1", "optimizer.weight_decay=0.5", *overrides])
+    found = []
+    for value in (0.0, 1.0):  # what is 0 has no decay
+        model = build.build_model(cfg)
+        for parameter in model.parameters():
+            parameter.set_value(np.full(parameter.shape, value, np.float32))
+        optimizer = build.build_optimizer(cfg, model)
+        paddle.add_n([parameter.sum() for parameter in model.parameters()]).backward()
+        optimizer.step()
+        learning = {key: p for key, p in model.named_parameters() if not p.stop_gradient}
+        found.append({key: value - parameter.flatten()[0].item() for key, parameter in learning.items()})
+    rates, steps = found
+    return {key: (round(rates[key], 4), round((steps[key] / rates[key] - 1) / 0.5, 4)) for key in rates}
+
+
+@pytest.mark.parametrize("name", ["tsm_k400", "tsm_ucf101", "tsm_ssv2", "tsm_dense_k400", "tsn_ucf101"])
+# ResNet-50 has 1 + 3 x 16 + 4 = 53 convolutions, MobileNetV2 1 + 2 + 3 x 16 + 1 = 52, none with a bias, and each with a
+# batch norm of weight and bias
+@pytest.mark.parametrize(("backbone", "num_convs"), [("resnet50", 53), ("mobilenet_v2", 52)])
+def test_parameter_groups(name: str, backbone: str, num_convs: int) -> None:
+    """The reference's table; its first convolution, on RGB, has the numbers of the others."""
+    groups = one_step(name, f"model.backbone={backbone}")
+    assert groups.pop("head.weight") == (5, 1)
+    assert groups.pop("head.bias") == (10, 0)
+    assert Counter(groups.values()) == {(1, 1): num_convs, (1, 0): 2 * num_convs}
+
+
+def test_quickstart_decays_weights_and_embeddings_alone() -> None:
+    groups = one_step("quickstart")
+    assert set(groups.values()) == {(1, 1), (1, 0)}
+    assert {key for key in groups if key.endswith("bias") or "norm" in key} == {
+        key for key, (_, decay) in groups.items() if decay == 0
+    }
 
 
 # ---- class names ----------------------------------------------------------------------------------------------------

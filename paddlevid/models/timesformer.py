@@ -4,11 +4,14 @@ B clips, T frames, N patches per frame, D embedding, H heads, K classes. Patch t
 token stays apart, [B, 1, D]. Parameters have the names of the authors' code.
 """
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
+from paddle.distributed.fleet.utils import recompute
 from paddle.nn.initializer import Constant, Normal
 
 from paddlevid.errors import ConfigError
@@ -24,8 +27,9 @@ class TimeSformer(nn.Layer):
     `drop_path_rate` is that of the last block; the rate grows linearly with depth. `time_embed_std` 0 and
     `temporal_fc_zero` start the divided model as an image transformer, which suits image weights. Training a narrow
     model from scratch wants embeddings that stand out (a std of 1 and more), linear layers in the blocks whose
-    `linear_std` is about 1 / sqrt(embed_dim), and a `temporal_fc` that is not zero. Raises ConfigError for options that
-    cannot be used.
+    `linear_std` is about 1 / sqrt(embed_dim), and a `temporal_fc` that is not zero. `recompute` takes less memory and
+    more time to train: blocks are computed again for their gradients (Chen et al., 2016, arXiv:1604.06174). Raises
+    ConfigError for options that cannot be used.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class TimeSformer(nn.Layer):
         time_embed_std: float = 0.0,
         linear_std: float = LINEAR_STD,
         temporal_fc_zero: bool = True,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         sizes = {
@@ -67,6 +72,7 @@ class TimeSformer(nn.Layer):
         self.image_size = image_size
         self.in_channels = in_channels
         self.attention = attention
+        self.recompute = recompute
 
         num_patches = (image_size // patch_size) ** 2
         self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
@@ -134,15 +140,15 @@ class TimeSformer(nn.Layer):
 
     def _divided(self, cls: paddle.Tensor, patches: paddle.Tensor) -> paddle.Tensor:
         for block in list(self.blocks)[:-1]:
-            cls, patches = block(cls, patches)
-        return self.blocks[-1].forward_cls(cls, patches)  # [B, 1, D]
+            cls, patches = self._run(block, cls, patches)
+        return self._run(self.blocks[-1].forward_cls, cls, patches)  # [B, 1, D]
 
     def _joint(self, cls: paddle.Tensor, patches: paddle.Tensor) -> paddle.Tensor:
         _, num_frames, num_patches, dim = patches.shape
         tokens = patches.reshape([-1, num_frames * num_patches, dim])  # [B, T*N, D]
         tokens = paddle.concat([cls, tokens], axis=1).unsqueeze(1)  # [B, 1, 1+T*N, D]
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = self._run(block, tokens)
         cls, _ = tokens.squeeze(1).split([1, num_frames * num_patches], axis=1)
         return cls  # [B, 1, D]
 
@@ -150,9 +156,17 @@ class TimeSformer(nn.Layer):
         _, num_frames, num_patches, _ = patches.shape
         tokens = paddle.concat([_to_frames(cls, num_frames), patches], axis=2)  # [B, T, 1+N, D]
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = self._run(block, tokens)
         cls, _ = tokens.split([1, num_patches], axis=2)  # [B, T, 1, D]
         return cls.mean(axis=1)  # [B, 1, D]
+
+    def _run(self, block: Callable[..., Any], *tokens: paddle.Tensor) -> Any:
+        """Call a block; with `recompute`, what it computes in training is dropped, and computed again for gradients."""
+        # Paddle's `recompute` gives the block's weights no gradient where none of the inputs needs one
+        learns = any(not tensor.stop_gradient for tensor in tokens)
+        if self.recompute and self.training and learns and paddle.in_dynamic_mode() and paddle.is_grad_enabled():
+            return recompute(block, *tokens, use_reentrant=False)
+        return block(*tokens)
 
 
 class PatchEmbed(nn.Layer):
@@ -339,7 +353,32 @@ class Linear(nn.Linear):
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
     """[..., D] -> [..., E]"""
-    return add_row(x.matmul(weight), bias) if _is_eager_on_cpu(x) else F.linear(x, weight, bias)
+    return _EagerLinear.apply(x, weight, bias) if _is_eager_on_cpu(x) else F.linear(x, weight, bias)
+
+
+class _EagerLinear(PyLayer):
+    """`linear` for training on CPU.
+
+    Paddle's gradient of a broadcast addition is slow there, and that of the same sum as a product keeps the summand: in
+    a TimeSformer, a third of all that a step has to remember. Neither is needed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.learns = [not tensor.stop_gradient for tensor in (x, weight, bias)]
+        return add_row(x.matmul(weight), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        x, weight = ctx.saved_tensor()
+        rows = grad.reshape([-1, weight.shape[1]])  # [..., E] -> [R, E]
+        x_learns, weight_learns, bias_learns = ctx.learns
+        return (
+            grad.matmul(weight, transpose_y=True) if x_learns else None,
+            x.reshape([-1, weight.shape[0]]).matmul(rows, transpose_x=True) if weight_learns else None,
+            paddle.ones([1, rows.shape[0]], dtype=rows.dtype).matmul(rows).squeeze(0) if bias_learns else None,
+        )
 
 
 def times_transposed(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:

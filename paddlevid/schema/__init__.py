@@ -127,6 +127,8 @@ class Config(Section):
                     raise ValueError(f"train.{name} is for one label a video, and data.multi_label is true")
             if train.class_weights == "balanced":
                 raise ValueError("train.class_weights: balanced is for one label a video; give a number a class")
+        if train.class_balanced and train.class_weights == "balanced":
+            raise ValueError("train.class_balanced and train.class_weights: balanced do the same, twice; choose one")
         if isinstance(train.class_weights, tuple) and len(train.class_weights) != data.num_classes:
             raise ValueError(
                 f"train.class_weights has {len(train.class_weights)} numbers for data.num_classes {data.num_classes}"

@@ -46,13 +46,6 @@ class MixingConfig(Section):
         return self
 
 
-class EarlyStoppingConfig(Section):
-    """Stop when `patience_epochs` epochs in a row were not better than the best one by more than `min_delta`."""
-
-    patience_epochs: PositiveInt = 5
-    min_delta: NonNegativeFloat = 0.0
-
-
 class TrainConfig(Section):
     list: str
     transforms: tuple[TransformConfig, ...]
@@ -74,7 +67,7 @@ class TrainConfig(Section):
     precise_bn_steps: NonNegativeInt = 0
     clip_grad_norm: PositiveFloat | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    early_stopping: EarlyStoppingConfig | None = None
+    early_stop_epochs: PositiveInt | None = None
     amp: AmpConfig = AmpConfig()
     compile: bool = False
     shard_optimizer: bool = False

@@ -1,0 +1,179 @@
+"""What a run keeps: checkpoints to go on from, its last and its best weights, each replaced by a whole one only."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from paddlevid.checkpoint import (
+    EMA_FILES,
+    MODEL_FILES,
+    TrainState,
+    save_checkpoint,
+    save_weights,
+    update_state,
+)
+from paddlevid.data.loader import train_batches
+from paddlevid.evaluate import evaluate
+from paddlevid.journal import Journal
+from paddlevid.models.batch_norm import precise_statistics
+from paddlevid.optimizer_state import optimizer_state
+from paddlevid.ranks import meet
+from paddlevid.run import Run
+from paddlevid.runtime import atomic_write, logger
+
+
+def end_epoch(run: Run) -> None:
+    """Bring the weights that are tested and kept into their final form: exact statistics of batch norms."""
+    run.share_statistics()
+    run.validated = run.valid_set is None
+    num_steps = run.cfg.train.precise_bn_steps
+    if not num_steps:
+        return
+    with _tested_weights(run):
+        precise_statistics(run.model, _clips_of_epoch(run, num_steps), run.held, run.ranks.world)
+        if run.ema is not None:
+            run.ema.keep(run.model)
+
+
+def _clips_of_epoch(run: Run, num_steps: int) -> Iterator[paddle.Tensor]:
+    """The clips of the first steps of the epoch that ends, unmixed, as the model takes them: [B, T, C, H, W]."""
+    plan, (rank, world) = run.plan, run.ranks
+    start = (run.step - 1) // plan.steps_per_epoch * plan.steps_per_epoch
+    end = start + min(num_steps, plan.steps_per_epoch)
+    batches = train_batches(
+        replace(run.dataset, mixing=None),
+        plan,
+        start_step=start,
+        end_step=end,
+        rank=rank,
+        world=world,
+        num_workers=run.cfg.train.num_workers,
+    )
+    pieces = (piece for step in range(start, end) for piece in plan.micro_batches(step, rank, world))
+    for piece, batch in zip(pieces, batches, strict=True):
+        num_learned = int((piece.weights > 0).sum())  # what fills up a process's share stands at the end
+        if num_learned:
+            yield run.normalize(batch["frames"][:num_learned])
+
+
+def _tested_weights(run: Run) -> AbstractContextManager[None]:
+    """The averaged weights where the run has them, else those that it trains."""
+    return run.ema.applied(run.model) if run.ema is not None else nullcontext()
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint and `last`. What the disk refuses is told, and tried again the next time."""
+    if run.saved_step == run.step:
+        return
+    run.saved_step = run.step
+    run.saved_at = time.monotonic()
+    optimizer = optimizer_state(run.model, run.optimizer) if run.shards is None else run.shards.gather(run.optimizer)
+    if run.ranks.rank == 0:
+        _write_checkpoint(run, optimizer)
+    meet(run.ranks)  # a big checkpoint takes longer than others would wait in the next step
+
+
+def _write_checkpoint(run: Run, optimizer: dict[str, Any]) -> None:
+    train = run.cfg.train
+    try:
+        run.checkpoint = save_checkpoint(
+            run.out / "checkpoints",
+            train_state(run),
+            run.model,
+            optimizer,
+            run.scaler,
+            run.ema,
+            keep=train.keep_checkpoints,
+            weights_format=train.checkpoint_format,
+        )
+        files = MODEL_FILES if run.ema is None else EMA_FILES
+        source = run.checkpoint / files[train.checkpoint_format]
+        _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(source, temporary)))
+        run.save_failure = None
+    except OSError as error:
+        run.save_failure = error
+        logger.warning(
+            f"warning: no checkpoint of step {run.step}: {error.filename or run.out}: {error.strerror}; going on, and "
+            "trying again at the next one"
+        )
+
+
+def train_state(run: Run) -> TrainState:
+    return TrainState(
+        step=run.step,
+        config=run.cfg.model_dump(mode="json"),
+        data=run.data_identity,
+        epoch=run.step / run.plan.steps_per_epoch,
+        updates=run.updates,
+        nonfinite_in_a_row=run.nonfinite_in_a_row,
+        best_score=run.best_score,
+        best_step=run.best_step,
+        validated=run.validated,
+        bad_videos=run.bad_videos.reasons,
+    )
+
+
+def validate_and_keep(run: Run, journal: Journal | None) -> None:
+    """Score the validation list with fixed sampling, and keep the weights if they are the best so far."""
+    split, valid_set = run.cfg.valid, run.valid_set
+    assert split is not None
+    assert valid_set is not None
+    with _tested_weights(run):
+        result = evaluate(
+            run.model,
+            run.normalize,
+            valid_set,
+            batch_size=split.batch_size,
+            average=split.average,
+            num_workers=split.num_workers,
+            ranks=run.ranks,
+            precision=run.precision,
+        )
+        for _, reason in result.failures:
+            logger.info(f"unreadable, left out of the score: {reason}")
+        score = result.score if result.names else math.nan
+        is_best = not math.isnan(score) and (run.best_score is None or score > run.best_score)
+        if is_best:
+            run.best_score, run.best_step = score, run.step
+        run.validated = True
+        if journal is None:
+            return
+        scores = result.scalars()
+        journal.write("valid", run.step, **scores)
+        logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        try:
+            if is_best:
+                _write_only(run, "best", lambda path: save_weights(run.model, path))
+                name = "top1 acc" if result.score_name == "top1" else result.score_name
+                logger.info(f"Already save the best model ({name}){score:.4f}")
+            if run.checkpoint is not None and run.saved_step == run.step and run.save_failure is None:
+                update_state(run.checkpoint, train_state(run))
+        except OSError as error:
+            run.save_failure = error
+            logger.warning(f"warning: {error.filename or run.out}: {error.strerror}; the best weights may be missing")
+
+
+def _write_only(run: Run, name: str, write: Callable[[Path], None]) -> None:
+    """Write `OUTPUT/name.FORMAT`, and remove the older one of a run that was resumed in the other format."""
+    path = run.out / f"{name}.{run.cfg.train.checkpoint_format}"
+    write(path)
+    for other in MODEL_FILES:
+        if path.suffix != f".{other}":
+            path.with_suffix(f".{other}").unlink(missing_ok=True)
+
+
+def _link_or_copy(source: Path, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
