@@ -30,9 +30,9 @@ class BadVideos:
     def add(self, failures: Iterable[tuple[int, str]]) -> None:
         """Take in what a batch reports: index of the record and reason."""
         for index, reason in failures:
-            name = self._records[index].name
-            if name not in self.reasons:
-                self._new.setdefault(name, reason)
+            record = self._records[index]
+            if record.name not in self.reasons:
+                self._new.setdefault(record.name, reason.removeprefix(f"{record.path}: "))
 
     @property
     def num_new(self) -> int:
@@ -52,15 +52,15 @@ class BadVideos:
         self._new = {}
         new = {name: reason for part in found for name, reason in part.items() if name not in self.reasons}
         self.reasons.update(new)
-        for reason in new.values():
-            logger.info(f"unreadable, another video takes its place: {reason}")
+        for name, reason in new.items():
+            logger.info(f"unreadable, another video takes its place: {name}: {reason}")
         if new and self._ranks.rank == 0:
             self.write()
         if len(self.reasons) / len(self._records) > self._max_share:
             raise DataError(
                 f"{self._list_path}: {len(self.reasons)} of {len(self._records)} videos could not be read so far, "
                 f"more than train.max_bad_share {self._max_share:g} of them; they are listed in {self._path}; the "
-                f"first: {next(iter(self.reasons.values()))}"
+                f"first: {': '.join(next(iter(self.reasons.items())))}"
             )
 
     def restore(self, reasons: dict[str, str]) -> None:

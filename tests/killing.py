@@ -17,6 +17,11 @@ from conftest import ROOT
 from paddlevid.weights import read_state
 
 
+def options(*pairs: str) -> list[str]:
+    """`key=value` pairs as main.py takes them."""
+    return [part for pair in pairs for part in ("-o", pair)]
+
+
 def command(arguments: Sequence[object], world: int = 1, log_dir: Path | None = None) -> list[str]:
     """main.py with these arguments, alone or as `world` processes of a launch."""
     launch: list[str] = []

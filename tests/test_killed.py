@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from killing import bits, kill_and_resume, random_moment, start, while_writing
+from killing import bits, kill_and_resume, options, random_moment, start, while_writing
 
 from paddlevid.checkpoint import list_checkpoints, what_is_torn
 from paddlevid.journal import read_metrics
@@ -21,10 +21,6 @@ ALL_ON = (
     "train.batch_size=2",
     "train.checkpoint_every_steps=2",
 )
-
-
-def options(*pairs):
-    return [part for pair in pairs for part in ("-o", pair)]
 
 
 def assert_same_run(straight, killed):

@@ -11,14 +11,10 @@ import time
 import numpy as np
 import paddle
 import pytest
-from killing import bits, start
+from killing import bits, options, start
 
 from paddlevid.checkpoint import list_checkpoints
 from paddlevid.journal import read_metrics
-
-
-def options(*pairs):
-    return [part for pair in pairs for part in ("-o", pair)]
 
 
 def wait_for(path, pattern, seconds=60):
@@ -251,52 +247,3 @@ def _initial(recipe):
     cfg = load_config(recipe, [])
     paddle.seed(cfg.seed)
     return {name: value.numpy() for name, value in build.build_model(cfg).state_dict().items()}
-
-
-# ---- options ---------------------------------------------------------------------------------------------------------
-
-
-def test_early_stopping(tiny_recipe, tmp_path, run_main, capsys):
-    recipe = tiny_recipe()
-    stop = options("train.early_stop_epochs=2", "train.epochs=30", "optimizer.lr=1e-12")
-    assert run_main("-c", recipe, *stop) == 2
-    assert "needs --validate" in capsys.readouterr().err
-    assert run_main("-c", recipe, *stop, "--validate") == 0
-    assert "stopping early: no epoch since epoch 1 was better" in capsys.readouterr().out
-    rows = read_metrics(tmp_path / "output" / "metrics.jsonl")
-    assert [row["step"] for row in rows if row["split"] == "valid"] == [2, 4, 6]
-    assert run_main("-c", recipe, *stop, "--validate", "--resume") == 0
-    assert len(read_metrics(tmp_path / "output" / "metrics.jsonl")) == len(rows)
-
-
-def test_the_average_of_the_weights_is_what_is_kept(tiny_recipe, tmp_path, run_main):
-    """SGD with a constant rate: the average can be computed from the weights of each step."""
-    recipe = tiny_recipe()
-    sgd = options("optimizer={name: sgd, lr: 0.5}", "schedule={kind: constant}", "train.keep_checkpoints=9")
-    sgd += options("train.ema_decay=0.15", "train.checkpoint_every_steps=1")
-    assert run_main("-c", recipe, *sgd) == 0
-    expected = {name: value.astype("float64") for name, value in _initial(recipe).items()}
-    checkpoints = list_checkpoints(tmp_path / "output" / "checkpoints")
-    assert len(checkpoints) == 4
-    for updates, checkpoint in enumerate(checkpoints):
-        decay = min(0.15, (1 + updates) / (10 + updates))
-        for name, value in _named(checkpoint / "model.pdparams").items():
-            expected[name] = decay * expected[name] + (1 - decay) * value
-    last = _named(tmp_path / "output" / "last.pdparams")
-    for name, value in expected.items():
-        np.testing.assert_allclose(last[name], value, atol=1e-6, err_msg=name)
-    assert bits(tmp_path / "output" / "last.pdparams") == bits(checkpoints[-1] / "ema.pdparams")
-
-
-@pytest.mark.parametrize("mixing", ["null", "{mixup_alpha: 0.8, cutmix_alpha: 1.0}"])
-def test_how_a_batch_is_divided_changes_nothing(tiny_recipe, tmp_path, run_main, mixing):
-    """16 videos in steps of 6: the last step of an epoch has 4, its micro-batches 4, 2 + 2, and 1 + 1 + 1 + 1."""
-    common = options("train.global_batch=6", "optimizer={name: momentum, lr: 0.05}", f"train.mixing={mixing}")
-    curves = []
-    for size in (8, 3, 2, 1):
-        output = tmp_path / f"size{size}"
-        assert run_main("-c", tiny_recipe(), *common, *options(f"train.batch_size={size}", f"output_dir={output}")) == 0
-        curves.append([row["loss"] for row in read_metrics(output / "metrics.jsonl")])
-    assert len(curves[0]) == 6
-    for curve in curves[1:]:
-        assert curve == pytest.approx(curves[0], abs=1e-5)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.data.pyav_reader import decode_in_order, open_container, to_rgb
+from paddlevid.data.pyav_reader import decode_in_order, demux, open_container, to_rgb
 from paddlevid.deploy.predictor import Prediction
 from paddlevid.deploy.streaming.timeline import Row, core
 from paddlevid.errors import DataError
@@ -56,7 +56,7 @@ def annotate_video(
         streams = [video] if sound is None else [video, container.streams.audio[0]]
         reason = ""
         try:
-            for packet in container.demux(streams):
+            for packet in demux(container, streams):
                 if packet.stream.type == "audio":
                     _copy(packet, sound, zero_sec, output)
                     continue

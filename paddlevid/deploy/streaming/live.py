@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevid.data.pyav_reader import open_container, to_rgb
+from paddlevid.data.pyav_reader import demux, open_container, to_rgb
 from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants, tell
 from paddlevid.errors import DataError
 
@@ -150,7 +150,7 @@ def _decode_live(container: Any) -> Iterator[tuple[float | None, Any]]:
 
     stream = container.streams.video[0]
     stream.codec_context.thread_type = "SLICE"  # threads over frames would hold them back
-    for packet in container.demux(stream):
+    for packet in demux(container, stream):
         try:
             decoded = packet.decode()
         except av.error.InvalidDataError:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from paddlevid.data.pyav_reader import open_container, to_rgb
+from paddlevid.data.pyav_reader import demux, open_container, to_rgb
 from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants
 
 # Packets held back until the next picture is known: H.264 puts back in order at most 16. With fewer, fewer are skipped.
@@ -61,7 +61,7 @@ class VideoFile:
             is_avi = "avi" in container.format.name
             knows_times = not (is_avi and stream.codec_context.has_b_frames)  # AVI counts packets, not pictures
             is_plain = stream.codec_context.name in SKIPPABLE_CODECS and not is_avi
-            judged = self._judge(container.demux(stream), wants if is_plain else None)
+            judged = self._judge(demux(container, stream), wants if is_plain else None)
             after_gap, last_sec, suspect_until_sec = False, self.start_sec - 1 / self.fps, 0.0
             for frame in self._decode(stream.codec_context, judged, is_plain):
                 if frame is None:
