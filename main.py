@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="PATH",
-        help="continue from the newest checkpoint of the output directory (auto), or from the one at PATH",
+        help="continue from the newest whole checkpoint of the output directory (auto), or from the one at PATH",
     )
     parser.add_argument("--max_iters", type=int, metavar="N", help="stop after N steps in all")
     args = parser.parse_args()

@@ -21,6 +21,7 @@ from paddlevid.metrics import (
     top_k_accuracy,
 )
 from paddlevid.precision import FULL_PRECISION, Precision
+from paddlevid.ranks import meet
 from paddlevid.runtime import ALONE, Ranks
 
 
@@ -156,6 +157,7 @@ def _gather(mine: dict, ranks: Ranks) -> dict:
     """The union of what the processes hold."""
     if ranks.world == 1:
         return mine
+    meet(ranks)  # one may have had longer videos than the others
     parts: list[dict] = []
     paddle.distributed.all_gather_object(parts, mine)
     return {key: value for part in parts for key, value in part.items()}

@@ -49,10 +49,15 @@ def check_optimizer(
 def optimizer_state(model: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, Any]:
     """The optimizer's state under the model's parameter names, its tensors lazily.
 
-    Paddle keys it by names that count the layers a process has made so far, which another process need not share.
+    Paddle keys it by names that count the layers a process has made so far, which another process need not share, and
+    in the order of the first updates. Here it is sorted.
     """
     names = {parameter.name: name for name, parameter in model.named_parameters()}
-    return _convert(optimizer.state_dict(), names, lazy_tensor)
+    return _sorted(_convert(optimizer.state_dict(), names, lazy_tensor))
+
+
+def _sorted(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: _sorted(state[key]) if isinstance(state[key], dict) else state[key] for key in sorted(state)}
 
 
 def rename_back(model: paddle.nn.Layer, state: dict[str, Any]) -> dict[str, Any]:

@@ -130,11 +130,11 @@ def prepare_run(
         raise ConfigError("--validate needs a valid section in the config")
     if cfg.train.early_stop_epochs is not None and not validate:
         raise ConfigError("train.early_stop_epochs needs --validate: it is the score that has to rise")
+    device = set_device(cfg.device)
+    ranks = init_ranks()  # before what may fail on one host alone, so that the others hear of it
     class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
     dataset = build.build_train_dataset(cfg)
     valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
-    device = set_device(cfg.device)
-    ranks = init_ranks()
     # The first process alone reads and writes: the folder of a host may be its own
     on_first(ranks, lambda: check_folder(out))
     setup_logging(out, ranks.rank)

@@ -6,11 +6,13 @@ import errno
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from paddlevid import watch
 from paddlevid.errors import ConfigError, Interrupted, UserError
 
 logger = logging.getLogger("paddlevid")
@@ -55,32 +57,41 @@ def run_command(main: Callable[[], int | None]) -> None:
         warnings.filterwarnings("ignore", message=notice)
     try:
         code = main()
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has left
-            sys.exit(0)
-        if error.errno not in DISK_ERRORS:
-            raise
-        _fail(f"{error.filename or 'output'}: {error.strerror}")
-    except ModuleNotFoundError as error:
-        if error.name not in HOW_TO_INSTALL:
-            raise
-        _fail(f"{error.name} is not installed: {HOW_TO_INSTALL[error.name]}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has left
+        sys.exit(0)
     except Interrupted as stop:
+        watch.leave()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
+        watch.fail(130, "interrupted")
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        message = _what_a_user_caused(error)
+        text, code = (traceback.format_exc(), 1) if message is None else (message, 2)
+        failure = watch.fail(code, text, perhaps_a_consequence=message is None)
+        if failure is not None:  # that of another process, which is told already
+            sys.exit(failure.code)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+    watch.leave()
     if code:
         sys.exit(code)
 
 
-def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+def _what_a_user_caused(error: Exception) -> str | None:
+    """What to say of an error in one line; None of a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"{error.filename or 'output'}: {error.strerror}"
+    if isinstance(error, ModuleNotFoundError) and error.name in HOW_TO_INSTALL:
+        return f"{error.name} is not installed: {HOW_TO_INSTALL[error.name]}"
+    return None
 
 
 class Ranks(NamedTuple):
@@ -132,11 +143,15 @@ def tune_cpu() -> None:
 
 def init_ranks() -> Ranks:
     """Join the other processes of a `paddle.distributed.launch`; alone, rank 0 of 1. Call after `set_device`."""
+    import paddle
     import paddle.distributed as dist
 
     env = dist.ParallelEnv()
     if env.world_size > 1 and not dist.is_initialized():
+        if paddle.get_device() == "cpu":
+            os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # Paddle's GPU build would take NCCL
         dist.init_parallel_env()
+        watch.start(env.rank, env.world_size)
     return Ranks(env.rank, env.world_size)
 
 

@@ -27,7 +27,7 @@ from paddlevid.evaluate import evaluate
 from paddlevid.journal import Journal
 from paddlevid.models.batch_norm import precise_statistics
 from paddlevid.optimizer_state import optimizer_state
-from paddlevid.ranks import meet
+from paddlevid.ranks import on_first
 from paddlevid.run import Run
 from paddlevid.runtime import atomic_write, logger
 
@@ -77,13 +77,14 @@ def save(run: Run) -> None:
         return
     run.saved_step = run.step
     run.saved_at = time.monotonic()
-    optimizer = optimizer_state(run.model, run.optimizer) if run.shards is None else run.shards.gather(run.optimizer)
-    if run.ranks.rank == 0:
-        _write_checkpoint(run, optimizer)
-    meet(run.ranks)  # a big checkpoint takes longer than others would wait in the next step
+    shards = run.shards
+    optimizer = optimizer_state(run.model, run.optimizer) if shards is None else shards.gather(run.optimizer)
+    # All processes know whether it failed, so that they end alike
+    run.save_failure = on_first(run.ranks, lambda: _write_checkpoint(run, optimizer))
 
 
-def _write_checkpoint(run: Run, optimizer: dict[str, Any]) -> None:
+def _write_checkpoint(run: Run, optimizer: dict[str, Any]) -> OSError | None:
+    """Write a checkpoint and `last`; what the disk said, where it refused them."""
     train = run.cfg.train
     try:
         run.checkpoint = save_checkpoint(
@@ -99,13 +100,13 @@ def _write_checkpoint(run: Run, optimizer: dict[str, Any]) -> None:
         files = MODEL_FILES if run.ema is None else EMA_FILES
         source = run.checkpoint / files[train.checkpoint_format]
         _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(source, temporary)))
-        run.save_failure = None
     except OSError as error:
-        run.save_failure = error
         logger.warning(
             f"warning: no checkpoint of step {run.step}: {error.filename or run.out}: {error.strerror}; going on, and "
             "trying again at the next one"
         )
+        return error
+    return None
 
 
 def train_state(run: Run) -> TrainState:
@@ -141,26 +142,34 @@ def validate_and_keep(run: Run, journal: Journal | None) -> None:
         )
         for _, reason in result.failures:
             logger.info(f"unreadable, left out of the score: {reason}")
-        score = result.score if result.names else math.nan
+        scores = result.scalars() if result.names else {}
+        if journal is not None:
+            journal.write("valid", run.step, **scores)
+            logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        score, before = scores.get(result.score_name, math.nan), (run.best_score, run.best_step)
         is_best = not math.isnan(score) and (run.best_score is None or score > run.best_score)
         if is_best:
             run.best_score, run.best_step = score, run.step
         run.validated = True
-        if journal is None:
-            return
-        scores = result.scalars()
-        journal.write("valid", run.step, **scores)
-        logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-        try:
-            if is_best:
-                _write_only(run, "best", lambda path: save_weights(run.model, path))
-                name = "top1 acc" if result.score_name == "top1" else result.score_name
-                logger.info(f"Already save the best model ({name}){score:.4f}")
-            if run.checkpoint is not None and run.saved_step == run.step and run.save_failure is None:
-                update_state(run.checkpoint, train_state(run))
-        except OSError as error:
-            run.save_failure = error
-            logger.warning(f"warning: {error.filename or run.out}: {error.strerror}; the best weights may be missing")
+        failure = on_first(run.ranks, lambda: _keep_if_best(run, is_best, result.score_name))
+    if failure is not None:
+        run.save_failure = failure
+        run.best_score, run.best_step = before  # of the weights that are there
+
+
+def _keep_if_best(run: Run, is_best: bool, score_name: str) -> OSError | None:
+    """Write the model as `best`, and the score into the checkpoint; what the disk said, where it refused them."""
+    try:
+        if is_best:
+            _write_only(run, "best", lambda path: save_weights(run.model, path))
+            name = "top1 acc" if score_name == "top1" else score_name
+            logger.info(f"Already save the best model ({name}){run.best_score:.4f}")
+        if run.checkpoint is not None and run.saved_step == run.step and run.save_failure is None:
+            update_state(run.checkpoint, train_state(run))
+    except OSError as error:
+        logger.warning(f"warning: {error.filename or run.out}: {error.strerror}; the best weights may be missing")
+        return error
+    return None
 
 
 def _write_only(run: Run, name: str, write: Callable[[Path], None]) -> None:

@@ -42,6 +42,7 @@ class StopRequest:
         self._ends = reads, writes
         for number in ASKS:
             self._before[number] = signal.signal(number, self._remember)
+            signal.siginterrupt(number, False)  # Paddle's store takes an interrupted call for a broken connection
         self._wakeup_before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, args=(reads,), daemon=True, name="paddlevid-signals")
         self._thread.start()

@@ -41,10 +41,10 @@ def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Ev
         raise ConfigError(
             "--test needs the weights to test: -w FILE, or the name of public ones (tools/list_weights.py)"
         )
+    device = set_device(cfg.device)
+    ranks = init_ranks()  # before what may fail on one host alone, so that the others hear of it
     dataset = build.build_eval_dataset(cfg, split)
     class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
-    device = set_device(cfg.device)
-    ranks = init_ranks()
     setup_logging(None, ranks.rank)
     precision = choose_precision(cfg.train.amp, device)
     model = build.build_model(cfg)

@@ -49,57 +49,44 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def kill_and_resume(
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a run, which must be a good one, and return what it printed."""
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def kill_again_and_again(
     arguments: Sequence[object],
     *,
     times: int,
-    until: Callable[[subprocess.Popen[str], random.Random], bool],
+    wait: Callable[[subprocess.Popen[str], random.Random], None],
     world: int = 1,
     log_dir: Path | None = None,
     seed: int = 0,
-) -> int:
-    """Start the run again and again with `--resume auto`, and kill it `times` times, when `until` returns.
-
-    Then let it end, and return how often it was killed; `until` returns False where the run was over before.
-    """
+) -> None:
+    """Start an endless run again and again with `--resume auto`, and kill all of it when `wait` returns."""
     rng = random.Random(seed)
-    killed = 0
-    while killed < times:
+    for _ in range(times):
         process = start([*arguments, "--resume", "auto"], world, log_dir)
-        if not until(process, rng):
-            break
+        wait(process, rng)
+        assert process.poll() is None, process.communicate()[0][-3000:]
         kill(process)
-        killed += 1
-    process = start([*arguments, "--resume", "auto"], world, log_dir)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output[-3000:]
-    return killed
 
 
-def random_moment(first_sec: float, last_sec: float) -> Callable[[subprocess.Popen[str], random.Random], bool]:
+def random_moment(first_sec: float, last_sec: float) -> Callable[[subprocess.Popen[str], random.Random], None]:
     """Wait some time between the two after the start."""
-
-    def wait(process: subprocess.Popen[str], rng: random.Random) -> bool:
-        end = time.monotonic() + rng.uniform(first_sec, last_sec)
-        while time.monotonic() < end:
-            if process.poll() is not None:
-                return False
-            time.sleep(0.01)
-        return True
-
-    return wait
+    return lambda process, rng: time.sleep(rng.uniform(first_sec, last_sec))
 
 
-def while_writing(checkpoints: Path) -> Callable[[subprocess.Popen[str], random.Random], bool]:
+def while_writing(checkpoints: Path) -> Callable[[subprocess.Popen[str], random.Random], None]:
     """Wait until a checkpoint is being written, and then some milliseconds more."""
 
-    def wait(process: subprocess.Popen[str], rng: random.Random) -> bool:
+    def wait(process: subprocess.Popen[str], rng: random.Random) -> None:
         before = set(checkpoints.glob(".step_*"))  # what an earlier one left
-        while not set(checkpoints.glob(".step_*")) - before:
-            if process.poll() is not None:
-                return False
+        while not set(checkpoints.glob(".step_*")) - before and process.poll() is None:
+            pass
         time.sleep(rng.uniform(0, 0.03))
-        return True
 
     return wait
 
