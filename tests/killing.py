@@ -80,12 +80,13 @@ def random_moment(first_sec: float, last_sec: float) -> Callable[[subprocess.Pop
 
 
 def while_writing(checkpoints: Path) -> Callable[[subprocess.Popen[str], random.Random], None]:
-    """Wait until a checkpoint is being written, and then some milliseconds more."""
+    """Wait until the second, third or fourth checkpoint is being written, and then some milliseconds more."""
 
     def wait(process: subprocess.Popen[str], rng: random.Random) -> None:
-        before = set(checkpoints.glob(".step_*"))  # what an earlier one left
-        while not set(checkpoints.glob(".step_*")) - before and process.poll() is None:
-            pass
+        left_behind = set(checkpoints.glob(".step_*"))
+        number, seen = rng.randint(2, 4), set[Path]()
+        while len(seen) < number and process.poll() is None:
+            seen |= set(checkpoints.glob(".step_*")) - left_behind
         time.sleep(rng.uniform(0, 0.03))
 
     return wait
