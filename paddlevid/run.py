@@ -21,6 +21,7 @@ from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
 from paddlevid.ema import EMA
 from paddlevid.errors import ConfigError
+from paddlevid.lock import FolderLock
 from paddlevid.losses import ClipLoss
 from paddlevid.models.batch_norm import (
     held_batch_norms,
@@ -117,6 +118,7 @@ class Run:
 
 def prepare_run(
     cfg: Config,
+    lock: FolderLock,
     *,
     weights: str | None,
     weights_skip: Sequence[str],
@@ -124,7 +126,7 @@ def prepare_run(
     validate: bool,
     max_iters: int | None,
 ) -> Run:
-    """Check and build everything; the arguments are those of `paddlevid.train.train`."""
+    """Check and build everything, and take the output folder; other arguments are those of `paddlevid.train.train`."""
     out = Path(cfg.output_dir)
     if validate and cfg.valid is None:
         raise ConfigError("--validate needs a valid section in the config")
@@ -137,6 +139,7 @@ def prepare_run(
     valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
     # The first process alone reads and writes: the folder of a host may be its own
     on_first(ranks, lambda: check_folder(out))
+    on_first(ranks, lambda: lock.take(out))
     setup_logging(out, ranks.rank)
     checkpoint = on_first(ranks, lambda: find_checkpoint(out / "checkpoints", resume))
     plan = build.build_plan(cfg, dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -40,6 +41,8 @@ PADDLE_NOTICES = (
     "Tensor do not have .place. interface",
 )
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
 # Packages that only some of the commands need.
 HOW_TO_INSTALL = {
     "paddle": 'pip install -e ".[cpu]", or the wheel of PaddlePaddle for your GPU (see README.md)',
@@ -53,6 +56,8 @@ HOW_TO_INSTALL = {
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line and exit with the code it returns; what a user caused is one line on stderr and code 2."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # Paddle's C++ side: errors only
+    if "PADDLE_TRAINER_ENDPOINTS" in os.environ:
+        end_with_parent(signal.SIGTERM)  # a launcher that is killed would leave its processes to themselves
     for notice in PADDLE_NOTICES:
         warnings.filterwarnings("ignore", message=notice)
     try:
@@ -81,6 +86,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     watch.leave()
     if code:
         sys.exit(code)
+
+
+def end_with_parent(number: int) -> None:
+    """Have the system send this process a signal when the one that started it dies; on Linux alone."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def _what_a_user_caused(error: Exception) -> str | None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
 from paddlevid.errors import DataError, Interrupted, TrainingError
 from paddlevid.journal import Journal
+from paddlevid.lock import FolderLock
 from paddlevid.meter import Meter
 from paddlevid.run import Run, prepare_run
 from paddlevid.runtime import logger, show_progress
@@ -50,18 +51,25 @@ def train(
         UserError: whatever a user can cause; see `paddlevid.errors`.
         Interrupted: SIGTERM or Ctrl-C came, and a checkpoint was saved.
     """
-    run = prepare_run(
-        cfg, weights=weights, weights_skip=weights_skip, resume=resume, validate=validate, max_iters=max_iters
-    )
-    journal = None
-    if run.ranks.rank == 0:
-        journal = Journal(run.out, run.step, keep_valid_at_start=run.validated)
-    with StopRequest(announce=run.ranks.rank == 0) as stop:
-        try:
-            _loop(run, journal, stop)
-        finally:
-            if journal is not None:
-                journal.close()
+    with FolderLock() as lock:
+        run = prepare_run(
+            cfg,
+            lock,
+            weights=weights,
+            weights_skip=weights_skip,
+            resume=resume,
+            validate=validate,
+            max_iters=max_iters,
+        )
+        journal = None
+        if run.ranks.rank == 0:
+            journal = Journal(run.out, run.step, keep_valid_at_start=run.validated)
+        with StopRequest(announce=run.ranks.rank == 0) as stop:
+            try:
+                _loop(run, journal, stop)
+            finally:
+                if journal is not None:
+                    journal.close()
     logger.info(f"trained to step {run.step}: weights, log and curves.png are in {run.out}")
     return run.out
 

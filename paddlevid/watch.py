@@ -92,7 +92,6 @@ class Watch:
         self._known = threading.Event()
         self._lock = threading.Lock()
         self._ends_by_itself = False
-        self._parent = os.getppid()
         # A worker process would keep the connections open when this one has died
         os.register_at_fork(after_in_child=self._close)
         threading.Thread(target=self._run, daemon=True, name="paddlevid-watch").start()
@@ -132,10 +131,6 @@ class Watch:
                 if now - line.last_heard > self._silence_sec:
                     why = f"nothing heard of it for {self._silence_sec:g} s: stopped, or cut off"
                     self._decide(Failure(rank, line.host, 1, why))
-            if os.getppid() != self._parent:
-                self._parent = os.getppid()
-                print("the launcher has ended, and so does this process", file=sys.stderr, flush=True)
-                os.kill(os.getpid(), signal.SIGTERM)
 
     def _hear(self, rank: int, line: Line) -> bool:
         """Take what another process says; False where it will say no more."""

@@ -43,10 +43,24 @@ def start(arguments: Sequence[object], world: int = 1, log_dir: Path | None = No
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """kill -9 to all processes of a run at once."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """kill -9 to all processes of a run at once; a launcher's are in groups of their own."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.communicate()
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for parent in found:  # grows on the way
+        found += children.get(parent, [])
+    return found[1:]
 
 
 def finish(process: subprocess.Popen[str]) -> str:

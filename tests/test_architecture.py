@@ -16,7 +16,7 @@ COMMANDS = [ROOT / "main.py", *sorted((ROOT / "tools").glob("*.py"))]
 
 # From the ground up: a part imports from its own row and from those before it.
 ROWS = [
-    {"errors", "runtime", "schema", "config", "ranks", "watch", "signals"},
+    {"errors", "runtime", "schema", "config", "ranks", "watch", "signals", "lock"},
     {"models", "data"},
     {"build", "losses", "optim", "metrics", "weights", "precision"},
     {"optimizer_state", "sharding", "ema", "checkpoint", "bad_videos", "meter"},

@@ -247,3 +247,39 @@ def _initial(recipe):
     cfg = load_config(recipe, [])
     paddle.seed(cfg.seed)
     return {name: value.numpy() for name, value in build.build_model(cfg).state_dict().items()}
+
+
+# ---- two runs at once ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_takes_one_run_at_a_time(tiny_recipe, tmp_path, run_main, capsys, monkeypatch):
+    from paddlevid import lock
+
+    monkeypatch.setattr(lock, "PATIENCE_SEC", 0.5)
+    arguments = ["-c", tiny_recipe(), *options("train.epochs=2000")]
+    process = start(arguments)
+    wait_for(tmp_path / "output" / "checkpoints", "step_*")
+    assert run_main(*arguments, "--resume", "auto") == 2
+    error = capsys.readouterr().err
+    assert f"belongs to a run that goes on (process {process.pid} on " in error
+    process.kill()
+    process.communicate()
+    step = int(list_checkpoints(tmp_path / "output" / "checkpoints")[-1].name.removeprefix("step_"))
+    assert run_main(*arguments, "--resume", "auto", "--max_iters", step + 1) == 0
+
+
+def test_the_next_run_waits_for_one_that_is_about_to_end(tiny_recipe, tmp_path):
+    arguments = ["-c", tiny_recipe(), *options("train.epochs=2000")]
+    process = start(arguments)
+    wait_for(tmp_path / "output" / "checkpoints", "step_*")
+    following = start([*arguments, "--resume", "auto", "--max_iters", "6000"])
+    time.sleep(1)
+    process.terminate()
+    assert process.wait(timeout=60) == 75
+    process.communicate()
+    wait_for(tmp_path / "output", "train.log")
+    time.sleep(3)
+    following.terminate()
+    output, _ = following.communicate(timeout=60)
+    assert following.returncode == 75, output
+    assert "resumed from" in output

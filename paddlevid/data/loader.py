@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import signal
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,11 +13,11 @@ import numpy as np
 
 from paddlevid.data.dataset import TrainDataset, TrainSample, ViewDataset
 from paddlevid.data.mixing import mix_frames, mix_targets
+from paddlevid.runtime import end_with_parent
 
 # A number of a seed that no epoch reaches: the order within classes is drawn from others than the samples are
 BALANCED_STREAM = 0x62616C61
 WORKER_GRACE_SEC = 5  # for workers to end what they are reading, before they are killed
-PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 
 
 class Batch(TypedDict):
@@ -282,5 +280,4 @@ def _start_worker(worker: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
