@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddlevid.errors import DataError, UserError
+from paddlevid.errors import DataError
 from paddlevid.runtime import Ranks
 
 CLIPS = 8  # a step
@@ -34,27 +33,17 @@ def join() -> Ranks:
 
 
 def run_program(run: Callable[[], None]) -> None:
-    """End as a command line does."""
+    """Run and end as main.py does."""
     import paddle  # noqa: F401  before the signals: it sets handlers of its own
 
-    from paddlevid import watch
+    from paddlevid.runtime import run_command
     from paddlevid.signals import StopRequest
 
-    try:
+    def main() -> None:
         with StopRequest():
             run()
-    except UserError as error:
-        failure = watch.fail(2, str(error))
-        if failure is None:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if failure is None else failure.code)
-    except Exception:
-        text = traceback.format_exc()
-        failure = watch.fail(1, text, perhaps_a_consequence=True)
-        if failure is None:
-            print(text, file=sys.stderr)
-        sys.exit(1 if failure is None else failure.code)
-    watch.leave()
+
+    run_command(main)
 
 
 def fail(how: str, victim: str) -> None:

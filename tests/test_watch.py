@@ -109,4 +109,4 @@ def test_processes_do_not_outlive_their_launcher(tmp_path):
     host.wait()
     wait_until(lambda: not any(map(is_running, pids)), 30)
     assert "saved" in host.log(0)
-    assert "the launcher has ended, and so does this process" in host.log(1)
+    assert "SIGTERM" in host.log(1)
