@@ -20,13 +20,13 @@ from tqdm import tqdm
 from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
 from paddlevid.errors import DataError, Interrupted, TrainingError
 from paddlevid.journal import Journal
-from paddlevid.lock import FolderLock
-from paddlevid.meter import Meter
-from paddlevid.run import Run, prepare_run
 from paddlevid.runtime import logger, show_progress
-from paddlevid.saving import end_epoch, save, validate_and_keep
 from paddlevid.schema import Config
-from paddlevid.signals import StopRequest
+from paddlevid.training.lock import FolderLock
+from paddlevid.training.meter import Meter
+from paddlevid.training.run import Run, prepare_run
+from paddlevid.training.saving import end_epoch, save, validate_and_keep
+from paddlevid.training.signals import StopRequest
 
 
 def train(

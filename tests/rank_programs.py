@@ -37,7 +37,7 @@ def run_program(run: Callable[[], None]) -> None:
     import paddle  # noqa: F401  before the signals: it sets handlers of its own
 
     from paddlevid.runtime import run_command
-    from paddlevid.signals import StopRequest
+    from paddlevid.training.signals import StopRequest
 
     def main() -> None:
         with StopRequest():
@@ -70,7 +70,7 @@ def stop() -> None:
     """Work until one process is asked to stop; then the first saves, and all end with code 75."""
     from paddlevid import watch
     from paddlevid.ranks import any_rank, meet
-    from paddlevid.signals import StopRequest
+    from paddlevid.training.signals import StopRequest
 
     with StopRequest() as asked:
         ranks = join()

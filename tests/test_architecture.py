@@ -16,12 +16,11 @@ COMMANDS = [ROOT / "main.py", *sorted((ROOT / "tools").glob("*.py"))]
 
 # From the ground up: a part imports from its own row and from those before it.
 ROWS = [
-    {"errors", "runtime", "schema", "config", "ranks", "watch", "signals", "lock"},
+    {"errors", "runtime", "schema", "config", "ranks", "watch"},
     {"models", "data"},
-    {"build", "losses", "optim", "metrics", "weights", "precision"},
-    {"optimizer_state", "sharding", "ema", "checkpoint", "bad_videos", "meter"},
-    {"curves", "pictures", "visualdl_log", "journal"},
-    {"evaluate", "report", "resume", "run", "saving"},
+    {"build", "losses", "optim", "metrics", "weights", "precision", "pictures"},
+    {"optimizer_state", "sharding", "ema", "checkpoint", "journal"},
+    {"evaluate", "report", "training"},
     {"train", "testing", "deploy"},
     {"serve", "demo"},
 ]

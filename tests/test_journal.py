@@ -14,8 +14,8 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevid.curves import best_validation, plot_curves
 from paddlevid.journal import Journal, read_metrics
+from paddlevid.journal.curves import best_validation, plot_curves
 from paddlevid.pictures import CAPTION_HEIGHT, GAP, as_rgb, clip_grid, encode_png, spread
 from paddlevid.runtime import logger
 

@@ -253,7 +253,7 @@ def _initial(recipe):
 
 
 def test_a_folder_takes_one_run_at_a_time(tiny_recipe, tmp_path, run_main, capsys, monkeypatch):
-    from paddlevid import lock
+    from paddlevid.training import lock
 
     monkeypatch.setattr(lock, "PATIENCE_SEC", 0.5)
     arguments = ["-c", tiny_recipe(), *options("train.epochs=2000")]

@@ -12,12 +12,12 @@ import time
 import pytest
 from conftest import ROOT
 
-from paddlevid.signals import StopRequest
+from paddlevid.training.signals import StopRequest
 
 # Says when it is ready, stays in one long call that no Python handler can interrupt, then says what it knows
 SCRIPT = """
 import sys, time, threading
-from paddlevid.signals import StopRequest
+from paddlevid.training.signals import StopRequest
 with StopRequest() as stop:
     print("ready", flush=True)
     lock = threading.Lock()

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from paddlevid.curves import plot_curves
+from paddlevid.journal.curves import plot_curves
+from paddlevid.journal.visualdl_log import AppendedFile, histogram_record, image_record, scalar_records, start_log
 from paddlevid.pictures import clip_grid, encode_png
 from paddlevid.runtime import atomic_write, logger
-from paddlevid.visualdl_log import AppendedFile, histogram_record, image_record, scalar_records, start_log
 
 
 class Journal:

@@ -28,8 +28,8 @@ from paddlevid.journal import Journal
 from paddlevid.models.batch_norm import precise_statistics
 from paddlevid.optimizer_state import optimizer_state
 from paddlevid.ranks import on_first
-from paddlevid.run import Run
 from paddlevid.runtime import atomic_write, logger
+from paddlevid.training.run import Run
 
 
 def end_epoch(run: Run) -> None:

@@ -14,14 +14,12 @@ import numpy as np
 import paddle
 
 from paddlevid import build
-from paddlevid.bad_videos import BadVideos
 from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
 from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
 from paddlevid.ema import EMA
 from paddlevid.errors import ConfigError
-from paddlevid.lock import FolderLock
 from paddlevid.losses import ClipLoss
 from paddlevid.models.batch_norm import (
     held_batch_norms,
@@ -34,10 +32,12 @@ from paddlevid.models.freeze import freeze_parameters
 from paddlevid.optim import Schedule
 from paddlevid.precision import Precision, choose_precision
 from paddlevid.ranks import broadcast_state, on_first
-from paddlevid.resume import compare_data, describe_data, find_checkpoint, warn_of_changes
 from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_device, setup_logging
 from paddlevid.schema import Config
 from paddlevid.sharding import Shards
+from paddlevid.training.bad_videos import BadVideos
+from paddlevid.training.lock import FolderLock
+from paddlevid.training.resume import compare_data, describe_data, find_checkpoint, warn_of_changes
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
