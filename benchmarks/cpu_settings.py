@@ -1,4 +1,4 @@
-"""What `runtime.tune_cpu` is worth: a training step of a small TimeSformer with it and without, interleaved.
+"""What `runtime.tune_cpu` and `use_all_cores` are worth: a step of a small TimeSformer with and without, in turns.
 
 Each measurement is a process of its own, because Paddle reads its settings once: python benchmarks/cpu_settings.py
 """
@@ -19,11 +19,12 @@ def step_seconds(tuned: bool, steps: int = 12) -> float:
     import paddle
 
     from paddlevid.models import create_model
-    from paddlevid.runtime import tune_cpu
+    from paddlevid.runtime import tune_cpu, use_all_cores
 
     paddle.set_device("cpu")
     if tuned:
         tune_cpu()
+        use_all_cores()
     model = create_model("timesformer", num_classes=8, num_frames=8, image_size=64, embed_dim=64, depth=2, num_heads=2)
     optimizer = paddle.optimizer.AdamW(2e-3, parameters=model.parameters())
     video, labels = paddle.randn([32, 8, 3, 64, 64]), paddle.randint(0, 8, [32])
@@ -33,7 +34,7 @@ def step_seconds(tuned: bool, steps: int = 12) -> float:
         loss = paddle.nn.functional.cross_entropy(model(video), labels)
         loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=False)
         float(loss)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[2:])

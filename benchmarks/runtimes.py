@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paddlevid.deploy.measure.benchmark import Worker
-from paddlevid.deploy.measure.machine import describe_machine, num_cores
+from paddlevid.deploy.measure.machine import describe_machine
 from paddlevid.deploy.measure.sample_video import write_video
 from paddlevid.deploy.measure.timing import Plan, Way, answer, prepare_process, time_runs
 from paddlevid.errors import ExportError
-from paddlevid.runtime import run_command
+from paddlevid.runtime import num_cores, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "PaddleVideo"

@@ -122,11 +122,12 @@ def peak_gb() -> float:
 def measure(model: str, variant: str, steps: int, small: bool) -> Result:
     import paddle
 
-    from paddlevid.runtime import tune_cpu
+    from paddlevid.runtime import tune_cpu, use_all_cores
 
     paddle.set_device("cpu")
     if variant != PEER:
         tune_cpu()
+        use_all_cores()
     paddle.seed(0)
     network, optimizer, shape = build(model, variant, small)
     network.train()

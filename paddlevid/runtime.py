@@ -132,6 +132,7 @@ def set_device(device: str) -> str:
     if device == "cpu" or not has_gpu:
         name = "cpu"
         tune_cpu()
+        use_all_cores()
     else:
         name = f"gpu:{paddle.distributed.ParallelEnv().device_id}"
     paddle.set_device(name)
@@ -139,10 +140,10 @@ def set_device(device: str) -> str:
 
 
 def tune_cpu() -> None:
-    """Two settings that make Paddle several times faster on a CPU; see benchmarks/cpu_settings.py.
+    """What makes Paddle several times faster on a CPU; see benchmarks/cpu_settings.py. Call before it computes.
 
-    Views with strides save copies on a GPU, but here each use of one is copied slowly. And MKL picks its slowest
-    kernels on processors that are not Intel's, unless told that they have AVX2. Call before the first computation.
+    Views with strides save copies on a GPU, but here each use of one is copied slowly. MKL picks its slowest kernels on
+    processors that are not Intel's, unless told that they have AVX2.
     """
     import paddle
 
@@ -152,6 +153,23 @@ def tune_cpu() -> None:
         words = set(cpu_info.read_text().split())
         if {"AuthenticAMD", "avx2"} <= words:
             os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def use_all_cores() -> None:
+    """Paddle computes with one thread unless told otherwise; a process of a launch takes its share of the cores.
+
+    MKL is told to give the same bits with any number of threads. Call before Paddle computes anything.
+    """
+    import paddle
+
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    processes = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))  # on this host
+    paddle.base.core.set_num_threads(max(1, num_cores() // processes))
+
+
+def num_cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def init_ranks() -> Ranks:

@@ -14,6 +14,9 @@ from paddlevid.journal import read_metrics
 from paddlevid.weights import read_state
 
 
+MOMENTUM = options("optimizer={name: momentum, lr: 0.05}")
+
+
 def arrays(path):
     return {name: tensor.read() for name, tensor in read_state(path).items()}
 
@@ -145,3 +148,16 @@ def test_class_weights_and_balance_reach_the_loss(tiny_recipe, tmp_path, run_mai
     assert losses["tripled"] == pytest.approx([3 * loss for loss in losses["plain"]], rel=1e-4)
     assert losses["balanced"] == pytest.approx(losses["plain"], rel=1e-4)  # the motion set is balanced
     assert len(losses["sampled"]) == 4
+
+
+@pytest.mark.parametrize("model", ["timesformer", "tsn"])
+def test_a_compiled_model_learns_the_same(tiny_recipe, tmp_path, run_main, model):
+    weights, losses = [], []
+    for name, more in (("plain", []), ("compiled", options("train.compile=true"))):
+        output = ("-o", f"output_dir={tmp_path / name}", *MOMENTUM)
+        assert run_main("-c", tiny_recipe(model), *output, *more) == 0
+        losses.append([row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl")])
+        weights.append(arrays(tmp_path / name / "last.pdparams"))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    for name, array in weights[0].items():  # with the statistics of batch norms
+        np.testing.assert_allclose(weights[1][name], array, atol=1e-4, err_msg=name)

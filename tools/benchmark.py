@@ -89,9 +89,10 @@ def main() -> None:
     from paddlevid.deploy.manifest import read_manifest
     from paddlevid.deploy.measure import benchmark
     from paddlevid.deploy.measure.flops import count_cost
-    from paddlevid.deploy.measure.machine import describe_machine, num_cores
+    from paddlevid.deploy.measure.machine import describe_machine
     from paddlevid.deploy.measure.timing import Plan, Way
     from paddlevid.errors import ConfigError
+    from paddlevid.runtime import num_cores
 
     manifest = read_manifest(args.folder)
     held = {files.precision for files in manifest.models if files.graph == "classify"}

@@ -1,7 +1,6 @@
 """Find broken videos ahead of training: python tools/check_videos.py LIST"""
 
 import argparse
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paddlevid.runtime import run_command
+from paddlevid.runtime import num_cores, run_command
 
 if TYPE_CHECKING:
     from paddlevid.data.annotations import Record
@@ -81,10 +80,6 @@ def read_data(args: argparse.Namespace) -> "DataConfig":
     if args.config:
         return load_config(args.config, args.override).data
     return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label)
-
-
-def num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_outputs(args: argparse.Namespace) -> None:

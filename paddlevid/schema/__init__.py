@@ -118,6 +118,8 @@ class Config(Section):
         """Refuse options of training that this model or these labels cannot have."""
         model, data, train = self.model, self.data, self.train
         if isinstance(model, TimeSformerConfig):
+            if model.recompute and train.compile:
+                raise ValueError("model.recompute does nothing in a compiled model; leave out train.compile")
             for name in ("partial_bn", "sync_bn", "precise_bn_steps"):
                 if getattr(train, name):
                     raise ValueError(f"train.{name}: timesformer has no batch norms")

@@ -186,8 +186,10 @@ def prepare_run(
         # Export and test take the recipe from here, with all that -o changed
         atomic_write(out / "config.yaml", lambda path: Path(path).write_text(dump_section(cfg), encoding="utf-8"))
         prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
+    if cfg.train.compile:
+        run.parallel = Compiled(model)
     if ranks.world > 1:
-        run.parallel = paddle.DataParallel(model)
+        run.parallel = paddle.DataParallel(run.parallel)
     # To Paddle, the statistics of batch norms are parameters that do not learn
     sizes = [(p.size, p.stop_gradient) for p in model.parameters() if all(p is not tensor for tensor in run.statistics)]
     frozen = sum(size for size, stops in sizes if stops)
@@ -198,6 +200,18 @@ def prepare_run(
         f"{min(plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
     return run
+
+
+class Compiled(paddle.nn.Layer):
+    """A model whose forward and backward passes run as a static graph in training; the model itself stays as it is."""
+
+    def __init__(self, model: paddle.nn.Layer) -> None:
+        super().__init__()
+        self.model = model
+        self.run = paddle.jit.to_static(model.forward, full_graph=True)
+
+    def forward(self, video: paddle.Tensor) -> paddle.Tensor:
+        return self.run(video)
 
 
 def _choose_what_learns(cfg: Config, model: paddle.nn.Layer) -> list[paddle.nn.Layer]:

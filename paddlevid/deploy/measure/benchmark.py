@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from paddlevid.deploy.manifest import Manifest, read_manifest
-from paddlevid.deploy.measure.machine import num_cores
 from paddlevid.deploy.measure.timing import Plan, Way, serve
 from paddlevid.deploy.runtimes import ENGINES, is_installed
 from paddlevid.errors import DataError
+from paddlevid.runtime import num_cores
 
 READING = Way("", "fp32", 1)
 
