@@ -13,7 +13,6 @@ from paddlevid.config import load_config
 from paddlevid.journal import read_metrics
 from paddlevid.weights import read_state
 
-
 MOMENTUM = options("optimizer={name: momentum, lr: 0.05}")
 
 
