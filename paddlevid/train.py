@@ -18,10 +18,11 @@ import paddle
 from tqdm import tqdm
 
 from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
-from paddlevid.errors import DataError, Interrupted, TrainingError
+from paddlevid.errors import DataError
 from paddlevid.journal import Journal
 from paddlevid.runtime import logger, show_progress
 from paddlevid.schema import Config
+from paddlevid.training.ending import end_of_numbers, gave_up, leave
 from paddlevid.training.lock import FolderLock
 from paddlevid.training.meter import Meter
 from paddlevid.training.run import Run, prepare_run
@@ -93,7 +94,7 @@ def _loop(run: Run, journal: Journal | None, stop: StopRequest) -> None:
         closing(batches),
         tqdm(total=run.total_steps, initial=run.step, unit="step", disable=hidden, leave=False) as bar,
     ):
-        while run.step < run.total_steps and not _gave_up(run):
+        while run.step < run.total_steps and not gave_up(run):
             stops, time_to_save = _train_step(run, batches, meter, journal, stop)
             bar.update()
             epoch_ends = run.step % plan.steps_per_epoch == 0 or run.step == run.total_steps
@@ -118,7 +119,7 @@ def _loop(run: Run, journal: Journal | None, stop: StopRequest) -> None:
             elif saves:
                 save(run)
             if stops or (epoch_ends and run.any_process(bool(stop))[0]):
-                _leave(run, stop)
+                leave(run, stop)
     if run.save_failure is not None:
         raise run.save_failure
 
@@ -165,7 +166,7 @@ def _train_step(
             tensor.set_value(before)
         run.nonfinite_in_a_row += 1
         if run.nonfinite_in_a_row >= run.cfg.train.max_nonfinite_steps:
-            _end_of_numbers(run, suspects)
+            end_of_numbers(run, suspects)
     run.step += 1
     return stops, time_to_save
 
@@ -234,22 +235,6 @@ def _update(run: Run, losses_are_finite: bool, journal: Journal | None) -> tuple
     return norm, good
 
 
-def _end_of_numbers(run: Run, suspects: list[int]) -> None:
-    """Raises TrainingError with the names of the clips in the last of too many steps without numbers."""
-    found = [suspects]
-    if run.ranks.world > 1:
-        found = []
-        paddle.distributed.all_gather_object(found, suspects)
-    indices = sorted({index for part in found for index in part})
-    names = [run.dataset.records[index].name for index in indices]
-    of_whom = f"losses of these videos are not: {', '.join(names)}" if names else "its losses are, its gradients not"
-    raise TrainingError(
-        f"no finite loss and gradients in {run.nonfinite_in_a_row} steps in a row, up to step {run.step + 1} (learning "
-        f"rate {run.schedule(run.step):g}); in the last one the {of_whom}. Try a lower optimizer.lr, "
-        "train.clip_grad_norm, or a longer schedule.warmup_epochs; checkpoints hold the weights from before"
-    )
-
-
 def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
     """Average over processes and steps, write a line and the scalars, and return a short form for the bar.
 
@@ -280,28 +265,3 @@ def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
         f"{mean.clips_per_second:.1f} clips/s, {mean.data_wait_share:.0%} of it waiting for data, eta {eta}{skipped}"
     )
     return f"loss {mean.loss:.3f} top1 {mean.top1:.3f}"
-
-
-def _gave_up(run: Run) -> bool:
-    """Whether the score has not risen for `train.early_stop_epochs` epochs."""
-    patience = run.cfg.train.early_stop_epochs
-    if patience is None or run.best_step is None:
-        return False
-    epochs = (run.step - run.best_step) / run.plan.steps_per_epoch
-    if epochs < patience:
-        return False
-    best = -(-run.best_step // run.plan.steps_per_epoch)
-    logger.info(f"stopping early: no epoch since epoch {best} was better than its {run.best_score:.4f}")
-    return True
-
-
-def _leave(run: Run, stop: StopRequest) -> None:
-    """End a run that was asked to stop, unless it is done anyway. Raises Interrupted."""
-    if run.step >= run.total_steps:
-        return
-    if run.save_failure is not None:
-        raise run.save_failure
-    raise Interrupted(
-        f"stopped by {stop.signal_name or 'another process'} after step {run.step} of {run.total_steps}, which is "
-        "saved; the same command with --resume auto goes on from there"
-    )

@@ -62,6 +62,8 @@ def _clips_of_epoch(run: Run, num_steps: int) -> Iterator[paddle.Tensor]:
     pieces = (piece for step in range(start, end) for piece in plan.micro_batches(step, rank, world))
     for piece, batch in zip(pieces, batches, strict=True):
         num_learned = int((piece.weights > 0).sum())  # what fills up a process's share stands at the end
+        if num_learned == 0 and run.cfg.train.sync_bn:
+            num_learned = 1  # such batch norms wait for all processes
         if num_learned:
             yield run.normalize(batch["frames"][:num_learned])
 
