@@ -8,8 +8,10 @@ seed and the number of the step.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Collection
@@ -92,7 +94,7 @@ def save_checkpoint(
         atomic_write(partial / OPTIMIZER_FILES[weights_format], lambda path: WRITERS[weights_format](extra, path))
         files = {file.name: [file.stat().st_size, _checksum(file)] for file in partial.iterdir()}
         _write_state(partial, state, files)
-        if final.exists():  # a damaged one, that resuming passed over
+        if final.is_dir() and not final.is_symlink():  # a damaged one, that resuming passed over
             shutil.rmtree(final)
         partial.rename(final)
         fsync_folder(root)
@@ -100,7 +102,7 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
     others = [path for path in list_checkpoints(root) if path != final]
     for old in others[: max(0, len(others) + 1 - keep)]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -126,16 +128,18 @@ def _checksum(path: Path) -> int:
 def prepare_root(root: str | Path, *, resumed_step: int | None) -> None:
     """Remove what a killed process left half written, and what a run resumed from an earlier step leaves behind."""
     for torn in Path(root).glob(".step_*"):
-        shutil.rmtree(torn)
+        shutil.rmtree(torn, ignore_errors=True)
     if resumed_step is not None:
         for path in list_checkpoints(root):
             if int(path.name.removeprefix("step_")) > resumed_step:
-                path.rename(path.with_name(f"abandoned_{path.name}"))
+                names = (f"abandoned_{path.name}" + (f"_{n}" if n else "") for n in itertools.count())
+                path.rename(next(path.with_name(name) for name in names if not path.with_name(name).exists()))
 
 
 def list_checkpoints(root: str | Path) -> list[Path]:
-    """The checkpoints under `root`, oldest first."""
-    return sorted(path.parent for path in Path(root).glob(f"step_*/{STATE_FILE}"))
+    """The checkpoints under `root`, oldest first; copies and links that a user has put there are none."""
+    folders = (path.parent for path in Path(root).glob(f"step_*/{STATE_FILE}"))
+    return sorted(folder for folder in folders if re.fullmatch(r"step_\d{7,}", folder.name) and not folder.is_symlink())
 
 
 def what_is_torn(path: str | Path) -> str:
@@ -143,6 +147,12 @@ def what_is_torn(path: str | Path) -> str:
     path = Path(path)
     try:
         files = json.loads((path / STATE_FILE).read_text())["files"]
+        state = read_train_state(path)
+        own_number = path.name.removeprefix("step_")
+        if own_number.isdigit() and int(own_number) != state.step:
+            return f"{STATE_FILE} is of step {state.step}"
+        if not any({MODEL_FILES[kind], OPTIMIZER_FILES[kind]} <= files.keys() for kind in MODEL_FILES):
+            return f"{STATE_FILE} is damaged"
         for name, (size, checksum) in files.items():
             found = (path / name).stat().st_size
             if found != size:
@@ -151,7 +161,7 @@ def what_is_torn(path: str | Path) -> str:
                 return f"{name} is damaged"
     except OSError as error:
         return f"{Path(error.filename or STATE_FILE).name}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, WeightsError):
         return f"{STATE_FILE} is damaged"
     return ""
 
@@ -217,7 +227,15 @@ def read_train_state(path: Path) -> TrainState:
     try:
         content = json.loads((path / STATE_FILE).read_text())
         known = {entry.name for entry in fields(TrainState)}
-        return TrainState(**{name: value for name, value in content.items() if name in known})
+        state = TrainState(**{name: value for name, value in content.items() if name in known})
+        counts = (state.step, state.updates, state.nonfinite_in_a_row, state.best_step or 0)
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError("a count is no number")
+        if not isinstance(state.config, dict) or not isinstance(state.bad_videos, dict):
+            raise ValueError("a part is missing")
+        if not isinstance(state.best_score, float | int | None) or not isinstance(state.data, dict):
+            raise ValueError("a part is missing")
+        return state
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a checkpoint to resume from: {STATE_FILE}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -66,12 +67,14 @@ def run_command(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has left
         sys.exit(0)
     except Interrupted as stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a late one would change the exit code
         watch.leave()
-        print(stop, file=sys.stderr)
+        _tell(str(stop))
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         watch.fail(130, "interrupted")
-        print("interrupted", file=sys.stderr)
+        _tell("interrupted")
         sys.exit(130)
     except Exception as error:
         message = _what_a_user_caused(error)
@@ -81,11 +84,17 @@ def run_command(main: Callable[[], int | None]) -> None:
             sys.exit(failure.code)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        _tell(f"error: {message}")
         sys.exit(code)
     watch.leave()
     if code:
         sys.exit(code)
+
+
+def _tell(text: str) -> None:
+    """A line on stderr, if anyone is there to read it: the exit code stays what it is."""
+    with contextlib.suppress(OSError, AttributeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def end_with_parent(number: int) -> None:
@@ -215,8 +224,13 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        if sys.stdout is None:
+            return
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError:  # whoever read it has left, or its terminal is closed: no reason to end the work
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_progress(rank: int) -> bool:
@@ -241,8 +255,11 @@ def cache_folder() -> Path:
 
 def atomic_write(path: str | Path, write: Callable[[str], object]) -> None:
     """Let `write(temporary_path)` make a file that replaces `path` only once it lies whole on the disk."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a device, a pipe: nothing that could be replaced
+        write(str(path))
+        return
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         write(str(temporary))

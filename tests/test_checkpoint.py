@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import paddle
@@ -15,6 +16,7 @@ from paddlevid.checkpoint import (
     OPTIMIZER_FILES,
     TrainState,
     list_checkpoints,
+    prepare_root,
     read_checkpoint,
     restore,
     save_checkpoint,
@@ -51,10 +53,11 @@ def trained(optimizer, dtype="float32"):
     return layer, opt
 
 
-def numbers(optimizer):
-    state = optimizer.state_dict()
-    tensors = {**state, **state.get("master_weights", {})}
-    return [value.astype("float32").numpy() for value in tensors.values() if isinstance(value, paddle.Tensor)]
+def numbers(layer, optimizer):
+    """The tensors of an optimizer by the model's names; bfloat16 as its bits."""
+    state = optimizer_state(layer, optimizer)
+    tensors = {**state, **{f"master {name}": value for name, value in state.pop("master_weights", {}).items()}}
+    return {name: value.read() for name, value in tensors.items() if hasattr(value, "read")}
 
 
 @pytest.mark.parametrize("optimizer", ["Momentum", "AdamW"])
@@ -71,13 +74,12 @@ def test_restored_under_other_names(tmp_path, optimizer, dtype, weights_format):
     assert restore(read_checkpoint(path), other, other_opt) == STATE
     np.testing.assert_array_equal(layer.weight.astype("float32").numpy(), other.weight.astype("float32").numpy())
     assert other.weight.dtype == layer.weight.dtype
-    mine, theirs = numbers(opt), numbers(other_opt)
-    assert len(mine) == len(theirs) > 1
-    for one, two in zip(mine, theirs, strict=True):
-        np.testing.assert_array_equal(one, two)
-    mine, theirs = opt.state_dict(), other_opt.state_dict()
-    kinds = [[str(v.dtype) for v in state.values() if isinstance(v, paddle.Tensor)] for state in (mine, theirs)]
-    assert kinds[0] == kinds[1]
+    mine, theirs = numbers(layer, opt), numbers(other, other_opt)
+    assert mine.keys() == theirs.keys()
+    assert len(mine) > 1
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+    assert {name: mine[name].dtype for name in mine} == {name: theirs[name].dtype for name in theirs}
 
 
 @pytest.mark.parametrize("weights_format", FORMATS)
@@ -238,9 +240,14 @@ def test_what_happened_to_a_checkpoint_shows(tmp_path, weights_format):
         (path / name).write_bytes(content)
     assert what_is_torn(path) == ""
     text = (path / "state.json").read_text()
-    for damaged in (text[:50], "", "[]", "null", '{"files": 3}'):
+    content = json.loads(text)
+    spoiled = [{**content, "step": "5"}, {**content, "step": -3}, {**content, "files": {}}, {**content, "data": None}]
+    spoiled += [{key: value for key, value in content.items() if key != "config"}]
+    for damaged in (text[:50], "", "[]", "null", '{"files": 3}', *map(json.dumps, spoiled)):
         (path / "state.json").write_text(damaged)
         assert what_is_torn(path) == "state.json is damaged"
+    (path / "state.json").write_text(json.dumps({**content, "step": 8}))
+    assert what_is_torn(path) == "state.json is of step 8"
 
 
 def test_a_score_is_added_to_a_checkpoint(tmp_path):
@@ -267,3 +274,26 @@ def test_a_disk_that_refuses_leaves_the_older_checkpoint(tmp_path):
     assert list_checkpoints(tmp_path) == [older]
     assert [path.name for path in tmp_path.iterdir()] == ["step_0000005"]
     assert what_is_torn(older) == ""
+
+
+def test_what_a_user_has_copied_is_no_checkpoint_and_stays(tmp_path):
+    layer, opt = trained("SGD")
+    first = save(tmp_path, TrainState(1, {}, {}), layer, opt, keep=2)
+    for name in ("step_0000001_good", "step_best"):
+        shutil.copytree(first, tmp_path / name)
+    (tmp_path / "step_0000007").symlink_to(first)
+    for step in (2, 3, 4):
+        save(tmp_path, TrainState(step, {}, {}), layer, opt, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_0000003", "step_0000004"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"step_0000003", "step_0000004", "step_0000001_good", "step_best", "step_0000007"}
+
+
+def test_going_back_twice_leaves_both_behind(tmp_path):
+    layer, opt = trained("SGD")
+    for _ in range(2):
+        for step in (1, 2):
+            save(tmp_path, TrainState(step, {}, {}), layer, opt, keep=2)
+        prepare_root(tmp_path, resumed_step=1)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["abandoned_step_0000002", "abandoned_step_0000002_1", "step_0000001"]

@@ -69,7 +69,7 @@ def test_a_video_that_one_process_cannot_read_ends_all_with_its_name(tiny_recipe
     bad, listed = tmp_path / "bad.mp4", tmp_path / "train.txt"
     bad.write_text("no video")
     listed.write_text((motion_set / "train.txt").read_text() + f"{bad} 1\n")
-    done = launch(2, tmp_path / "log", "-c", tiny_recipe(), "-o", f"train.list={listed}")
+    done = launch(2, tmp_path / "log", "-c", tiny_recipe(), "-o", f"train.list={listed}", "-o", "train.max_bad_share=0")
     assert done.returncode != 0
     for rank in (0, 1):
         log = (tmp_path / "log" / f"workerlog.{rank}").read_text()

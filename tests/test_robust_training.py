@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -95,8 +96,8 @@ def test_a_disk_without_room_is_found_before_the_first_step(tiny_recipe, tmp_pat
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     assert run_main("-c", tiny_recipe()) == 2
-    assert "has 0 MB free; a checkpoint and the best weights of this model take" in capsys.readouterr().err
-    assert not (tmp_path / "output" / "checkpoints").exists()
+    assert "has 0.1 MB free; the checkpoints and the best weights of this model take" in capsys.readouterr().err
+    assert not list_checkpoints(tmp_path / "output" / "checkpoints")
 
 
 def test_a_disk_that_fills_up_costs_no_good_checkpoint(tiny_recipe, tmp_path, run_main, capsys):
@@ -115,7 +116,7 @@ def test_a_disk_that_fills_up_costs_no_good_checkpoint(tiny_recipe, tmp_path, ru
     out = capsys.readouterr()
     assert out.err.count("\n") == 1
     assert "File too large" in out.err
-    assert out.out.count("no checkpoint of step") == 3
+    assert out.out.count("is not saved: ") == 3
     assert list_checkpoints(tmp_path / "output" / "checkpoints") == good
     assert bits(tmp_path / "output" / "last.pdparams") == last
     assert run_main("-c", recipe, *every, "--resume", "auto") == 0
@@ -268,6 +269,7 @@ def test_a_folder_takes_one_run_at_a_time(tiny_recipe, tmp_path, run_main, capsy
     assert run_main(*arguments, "--resume", "auto", "--max_iters", step + 1) == 0
 
 
+@pytest.mark.slow
 def test_the_next_run_waits_for_one_that_is_about_to_end(tiny_recipe, tmp_path):
     arguments = ["-c", tiny_recipe(), *options("train.epochs=2000")]
     process = start(arguments)
@@ -283,3 +285,57 @@ def test_the_next_run_waits_for_one_that_is_about_to_end(tiny_recipe, tmp_path):
     output, _ = following.communicate(timeout=60)
     assert following.returncode == 75, output
     assert "resumed from" in output
+
+
+# ---- what is around a run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["reader", "terminal"])
+def test_whoever_watches_may_leave(tiny_recipe, tmp_path, what):
+    """A closed pipe ends nothing; a closed terminal saves."""
+    process = start(["-c", tiny_recipe(), *options("train.epochs=2000" if what == "terminal" else "train.epochs=4")])
+    process.stdout.readline()
+    process.stdout.close()
+    if what == "terminal":
+        wait_for(tmp_path / "output" / "checkpoints", "step_*")
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == (75 if what == "terminal" else 0)
+    log = (tmp_path / "output" / "train.log").read_text()
+    assert ("step 8/8" in log) == (what == "reader")
+    step = int(list_checkpoints(tmp_path / "output" / "checkpoints")[-1].name.removeprefix("step_"))
+    assert f"step {step}/" in log
+
+
+def test_another_global_batch_is_another_run(tiny_recipe, run_main, capsys):
+    recipe = tiny_recipe()
+    assert run_main("-c", recipe, "--max_iters", 1) == 0
+    capsys.readouterr()
+    assert run_main("-c", recipe, "--resume", *options("train.global_batch=4")) == 2
+    assert "train.global_batch is 4, the run to resume has 8" in capsys.readouterr().err
+
+
+def test_scores_of_a_part_of_the_list_are_not_compared(tiny_recipe, tmp_path, run_main, motion_set, capsys):
+    lines = (motion_set / "valid.txt").read_text().splitlines()
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    (tmp_path / "valid.txt").write_text("\n".join([*lines, f"{bad} 1"]))  # 7 of 8 can be read
+    assert run_main("-c", tiny_recipe(), "--validate", *options(f"valid.list={tmp_path / 'valid.txt'}")) == 0
+    printed = capsys.readouterr().out
+    assert "valid: 7 videos (1 unreadable), top1" in printed
+    assert "only 88% of" in printed
+    assert not (tmp_path / "output" / "best.pdparams").exists()
+
+
+def test_what_is_written_through_a_link_and_to_a_device(tmp_path):
+    from paddlevid.runtime import atomic_write
+
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    atomic_write(tmp_path / "link", lambda path: Path(path).write_text("new"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(tmp_path / "pipe", lambda path: Path(path).write_text("text"))
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)

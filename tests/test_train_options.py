@@ -149,7 +149,7 @@ def test_class_weights_and_balance_reach_the_loss(tiny_recipe, tmp_path, run_mai
     assert len(losses["sampled"]) == 4
 
 
-@pytest.mark.parametrize("model", ["timesformer", "tsn"])
+@pytest.mark.parametrize("model", ["timesformer", pytest.param("tsn", marks=pytest.mark.slow)])
 def test_a_compiled_model_learns_the_same(tiny_recipe, tmp_path, run_main, model):
     weights, losses = [], []
     for name, more in (("plain", []), ("compiled", options("train.compile=true"))):

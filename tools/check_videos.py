@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from paddlevid.schema.data import DataConfig
 
 
+MAX_TIMEOUT_SEC = 86_400
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Decode each video of a list, or under a folder, from its first frame to its last, and name those "
@@ -51,8 +54,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--format and --multi_label are told by the recipe of -c")
     if args.workers is not None and args.workers < 1:
         parser.error("--workers must be at least 1")
-    if args.timeout <= 0:
-        parser.error("--timeout must be more than 0")
+    if not 0 < args.timeout <= MAX_TIMEOUT_SEC:
+        parser.error(f"--timeout must be more than 0 and at most {MAX_TIMEOUT_SEC}")
     return args
 
 

@@ -103,13 +103,15 @@ def check_files(records: Sequence[Record], *, max_missing_share: float = 0.0) ->
     """Warn, on stderr, of files or folders of the records that are missing, naming the first.
 
     Raises:
-        DataError: more than `max_missing_share` of them (0 to 1) are missing, or all.
+        DataError: more than `max_missing_share` of them (0 to 1) are missing, or all. One may be even in a short list,
+            unless the share is 0.
     """
     missing = [record.path for record in records if not os.path.exists(record.path)]
     if not missing:
         return
     found = f"{missing[0]}: no such file or folder; {len(missing)} of the {len(records)} in the list are missing"
-    if len(missing) == len(records) or len(missing) / len(records) > max_missing_share:
+    allowed = max(max_missing_share * len(records), 1.0 if max_missing_share else 0.0)
+    if len(missing) == len(records) or len(missing) > allowed:
         raise DataError(f"{found} (is the root folder right?)")
     # Lists are read before the processes know each other's ranks, and so before there is a log
     print(f"warning: {found} and count as unreadable", file=sys.stderr)

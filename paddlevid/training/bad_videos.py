@@ -56,7 +56,8 @@ class BadVideos:
             logger.info(f"unreadable, another video takes its place: {name}: {reason}")
         if new and self._ranks.rank == 0:
             self.write()
-        if len(self.reasons) / len(self._records) > self._max_share:
+        # One is no share of a short list
+        if len(self.reasons) > max(self._max_share * len(self._records), 1.0 if self._max_share else 0.0):
             raise DataError(
                 f"{self._list_path}: {len(self.reasons)} of {len(self._records)} videos could not be read so far, "
                 f"more than train.max_bad_share {self._max_share:g} of them; they are listed in {self._path}; the "

@@ -9,6 +9,7 @@ import paddle
 from paddlevid.errors import Interrupted, TrainingError
 from paddlevid.runtime import logger
 from paddlevid.training.run import Run
+from paddlevid.training.saving import save
 from paddlevid.training.signals import StopRequest
 
 MAX_NAMES = 20
@@ -35,6 +36,7 @@ def leave(run: Run, stop: StopRequest) -> None:
     """
     if run.step >= run.total_steps:
         return
+    save(run)  # where the end of an epoch has not
     if run.save_failure is not None:
         raise run.save_failure
     raise Interrupted(
@@ -59,5 +61,5 @@ def end_of_numbers(run: Run, suspects: Sequence[int]) -> None:
     raise TrainingError(
         f"no finite loss and gradients in {run.nonfinite_in_a_row} steps in a row, up to step {run.step + 1} (learning "
         f"rate {run.schedule(run.step):g}); in the last one {whose}. Try a lower optimizer.lr, train.clip_grad_norm, "
-        "or a longer schedule.warmup_epochs; checkpoints hold the weights from before"
+        "or a longer schedule.warmup_epochs; checkpoints are of earlier steps, --resume PATH goes back to one"
     )

@@ -87,6 +87,16 @@ def warn_of_changes(old: dict, new: dict, prefix: str = "") -> None:
             logger.warning(f"warning: {prefix}{key} is {after!r}, the checkpoint was trained with {before!r}")
 
 
+def check_steps(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Steps are counted in global batches. Raises ConfigError where these have another size."""
+    before, after = (config.get("train", {}).get("global_batch") for config in (old, new))
+    if before != after:
+        raise ConfigError(
+            f"train.global_batch is {after}, the run to resume has {before}, and counts its steps in it; start another "
+            "run from its weights instead: -w .../last.pdparams -o output_dir=..."
+        )
+
+
 def describe_data(dataset: TrainDataset) -> dict:
     """What tells one training list from another, for checkpoints."""
     lines = "".join(

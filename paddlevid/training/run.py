@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 
 from paddlevid import build
-from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
+from paddlevid.checkpoint import list_checkpoints, prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
 from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
@@ -37,12 +37,13 @@ from paddlevid.schema import Config
 from paddlevid.sharding import Shards
 from paddlevid.training.bad_videos import BadVideos
 from paddlevid.training.lock import FolderLock
-from paddlevid.training.resume import compare_data, describe_data, find_checkpoint, warn_of_changes
+from paddlevid.training.resume import check_steps, compare_data, describe_data, find_checkpoint, warn_of_changes
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
-# How many times the size of the weights a checkpoint and the best weights take: both, and what optimizers keep
-COPIES = {"sgd": 2, "momentum": 3, "adamw": 4}
+KEPT = ("last", "best")  # with the suffix of their format
+# How many times the size of the weights an optimizer keeps
+OPTIMIZER_COPIES = {"sgd": 0, "momentum": 1, "adamw": 2}
 
 
 @dataclass
@@ -181,10 +182,12 @@ def prepare_run(
         _resume(run, checkpoint)
         if weights is not None:
             logger.warning(f"warning: -w {shown(weights)} has no effect on a resumed run")
-    on_first(ranks, lambda: check_room(out, model, COPIES[cfg.optimizer.name] + 2 * (run.ema is not None)))
+    on_first(ranks, lambda: check_room(run))
     if ranks.rank == 0:
         # Export and test take the recipe from here, with all that -o changed
         atomic_write(out / "config.yaml", lambda path: Path(path).write_text(dump_section(cfg), encoding="utf-8"))
+        for left_behind in (path for name in KEPT for path in out.glob(f".{name}.*")):
+            left_behind.unlink(missing_ok=True)
         prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
     if cfg.train.compile:
         run.parallel = Compiled(model)
@@ -238,27 +241,37 @@ def _resume(run: Run, checkpoint: Path) -> None:
     logger.info(f"resumed from {checkpoint} at step {state.step}")
     if run.step >= run.total_steps:
         logger.warning(f"warning: all {run.total_steps} steps were done already")
+    check_steps(state.config, run.cfg.model_dump(mode="json"))
     warn_of_changes(state.config, run.cfg.model_dump(mode="json"))
     compare_data(state.data, run.data_identity)
 
 
 def check_folder(out: Path) -> None:
-    """See before the first step that `out` can be written. Raises ConfigError."""
+    """See before the first step that a run can write what it will. Raises ConfigError."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        for folder in (out, out / "checkpoints"):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".writable.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
     except OSError as error:
         raise ConfigError(f"output_dir {out} cannot be written: {error.strerror}; choose another one") from None
+    for name in KEPT:
+        for path in out.glob(f"{name}.*"):
+            if path.is_dir():
+                raise ConfigError(f"output_dir {out}: {path.name} is a folder, in the place of the run's own file")
 
 
-def check_room(out: Path, model: paddle.nn.Layer, num_copies: int) -> None:
-    """See before the first step that `out` has room for `num_copies` times the weights. Raises ConfigError."""
-    needed = num_copies * sum(tensor.size * tensor.element_size() for tensor in model.state_dict().values())
-    free = shutil.disk_usage(out).free
+def check_room(run: Run) -> None:
+    """See before the first step that there is room for what the run keeps. Raises ConfigError."""
+    weights = sum(tensor.size * tensor.element_size() for tensor in run.model.state_dict().values())
+    a_checkpoint = 1 + OPTIMIZER_COPIES[run.cfg.optimizer.name] + (run.ema is not None)
+    there_already = min(run.cfg.train.keep_checkpoints, len(list_checkpoints(run.out / "checkpoints")))
+    # Those that are kept, a new one beside them, and the best weights
+    needed = weights * (a_checkpoint * (run.cfg.train.keep_checkpoints + 1 - there_already) + 1)
+    free = shutil.disk_usage(run.out).free
     if free < needed:
         raise ConfigError(
-            f"output_dir {out} has {free / 1e6:,.0f} MB free; a checkpoint and the best weights of this model take "
-            f"{needed / 1e6:,.0f} MB: make room, or choose another one"
+            f"output_dir {run.out} has {free / 1e6:,.1f} MB free; the checkpoints and the best weights of this model "
+            f"take {needed / 1e6:,.1f} MB: make room, choose another one, or keep fewer with train.keep_checkpoints"
         )

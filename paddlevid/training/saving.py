@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -18,6 +19,7 @@ from paddlevid.checkpoint import (
     EMA_FILES,
     MODEL_FILES,
     TrainState,
+    list_checkpoints,
     save_checkpoint,
     save_weights,
     update_state,
@@ -30,6 +32,9 @@ from paddlevid.optimizer_state import optimizer_state
 from paddlevid.ranks import on_first
 from paddlevid.runtime import atomic_write, logger
 from paddlevid.training.run import Run
+
+# A score over a smaller share of the validation list is not compared with others
+MIN_READABLE = 0.9
 
 
 def end_epoch(run: Run) -> None:
@@ -86,29 +91,40 @@ def save(run: Run) -> None:
 
 
 def _write_checkpoint(run: Run, optimizer: dict[str, Any]) -> OSError | None:
-    """Write a checkpoint and `last`; what the disk said, where it refused them."""
-    train = run.cfg.train
-    try:
-        run.checkpoint = save_checkpoint(
-            run.out / "checkpoints",
-            train_state(run),
-            run.model,
-            optimizer,
-            run.scaler,
-            run.ema,
-            keep=train.keep_checkpoints,
-            weights_format=train.checkpoint_format,
-        )
-        files = MODEL_FILES if run.ema is None else EMA_FILES
-        source = run.checkpoint / files[train.checkpoint_format]
-        _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(source, temporary)))
-    except OSError as error:
-        logger.warning(
-            f"warning: no checkpoint of step {run.step}: {error.filename or run.out}: {error.strerror}; going on, and "
-            "trying again at the next one"
-        )
-        return error
-    return None
+    """Write a checkpoint and `last`, older checkpoints making room; what the disk said, where it refused them."""
+    root = run.out / "checkpoints"
+    while True:
+        try:
+            _write_checkpoint_and_last(run, root, optimizer)
+            return None
+        except OSError as error:
+            older = list_checkpoints(root)[:-1]
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not older:
+                logger.warning(
+                    f"warning: step {run.step} is not saved: {error.filename or run.out}: {error.strerror or error}; "
+                    "going on, and trying again at the next one"
+                )
+                return error
+            logger.warning(f"warning: the disk of {root} is full: {older[0].name} makes room for step {run.step}")
+            shutil.rmtree(older[0], ignore_errors=True)
+            if older[0].exists():
+                return error
+
+
+def _write_checkpoint_and_last(run: Run, root: Path, optimizer: dict[str, Any]) -> None:
+    weights_format = run.cfg.train.checkpoint_format
+    run.checkpoint = save_checkpoint(
+        root,
+        train_state(run),
+        run.model,
+        optimizer,
+        run.scaler,
+        run.ema,
+        keep=run.cfg.train.keep_checkpoints,
+        weights_format=weights_format,
+    )
+    source = run.checkpoint / (MODEL_FILES if run.ema is None else EMA_FILES)[weights_format]
+    _write_only(run, "last", lambda path: atomic_write(path, lambda temporary: _link_or_copy(source, temporary)))
 
 
 def train_state(run: Run) -> TrainState:
@@ -147,7 +163,14 @@ def validate_and_keep(run: Run, journal: Journal | None) -> None:
         scores = result.scalars() if result.names else {}
         if journal is not None:
             journal.write("valid", run.step, **scores)
-            logger.info(f"valid: {len(result.names)} videos, " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        unread = f" ({len(result.failures)} unreadable)" if result.failures else ""
+        logger.info(
+            ", ".join([f"valid: {len(result.names)} videos{unread}", *(f"{k} {v:.4f}" for k, v in scores.items())])
+        )
+        readable = len(result.names) / len(valid_set)
+        if readable < MIN_READABLE:
+            logger.warning(f"warning: only {readable:.0%} of {split.list} could be read: this score counts for nothing")
+            scores = {}
         score, before = scores.get(result.score_name, math.nan), (run.best_score, run.best_step)
         is_best = not math.isnan(score) and (run.best_score is None or score > run.best_score)
         if is_best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,8 @@ import threading
 import time
 from types import FrameType
 
-ASKS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP is that of a closed terminal
+ASKS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 # A terminal sends Ctrl-C to a launcher and to all that it started, and the launcher then sends these SIGTERM as well:
 # what comes within this time of the first signal is the same wish.
 SAME_WISH_SEC = 2.0
@@ -41,6 +43,8 @@ class StopRequest:
         writes.setblocking(False)
         self._ends = reads, writes
         for number in ASKS:
+            if signal.getsignal(number) is signal.SIG_IGN:  # by nohup, for one
+                continue
             self._before[number] = signal.signal(number, self._remember)
             signal.siginterrupt(number, False)  # Paddle's store takes an interrupted call for a broken connection
         self._wakeup_before = signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
@@ -75,6 +79,8 @@ class StopRequest:
             self._first_at = now
             if self._announce:
                 name = signal.Signals(number).name
-                print(f"{name}: finishing this step and saving; once more to stop at once", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):
+                    text = f"{name}: finishing this step and saving; once more to stop at once"
+                    print(text, file=sys.stderr, flush=True)
         elif now - self._first_at > SAME_WISH_SEC:
             os._exit(128 + number)
