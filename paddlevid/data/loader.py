@@ -276,8 +276,8 @@ def _start_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    # A terminal sends Ctrl-C to all its processes, a scheduler SIGTERM: the one that trains decides what becomes of it
+    # These go to all processes of a terminal, or of a job: the one that trains decides what becomes of it
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     end_with_parent(signal.SIGKILL)
