@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,6 +145,13 @@ def build_loss(cfg: Config, dataset: TrainDataset) -> Any:
 
 
 def build_eval_dataset(cfg: Config, split: EvalConfig) -> ViewDataset:
+    if split.short_side >= 2 * cfg.data.image_size:
+        share = (cfg.data.image_size / split.short_side) ** 2
+        print(
+            f"warning: data.image_size {cfg.data.image_size} of frames resized to short_side {split.short_side}: a "
+            f"crop sees {share:.0%} of a square picture; usual is a short_side of 1 to 1.2 times image_size",
+            file=sys.stderr,
+        )
     # Missing videos are named and counted like unreadable ones; only where all are missing is something else wrong
     return ViewDataset(read_records(cfg, split.list, max_missing_share=1.0), build_views(cfg.data, split))
 

@@ -248,7 +248,7 @@ def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
     scalars = {
         "loss": mean.loss,
         "lr": run.schedule(run.step - 1),
-        "top1": mean.top1,
+        "top1": math.nan if run.cfg.data.multi_label else mean.top1,
         "grad_norm": mean.grad_norm,
         "clips_per_second": mean.clips_per_second,
         "data_wait_seconds": mean.data_wait_seconds,
@@ -259,9 +259,10 @@ def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
     clips_left = (run.total_steps - run.step) * run.plan.num_samples / run.plan.steps_per_epoch
     eta = timedelta(seconds=round(clips_left / mean.clips_per_second))
     skipped = f", {mean.nonfinite_steps} step(s) without finite numbers skipped" if mean.nonfinite_steps else ""
+    top1 = "" if run.cfg.data.multi_label else f"top1 {mean.top1:.4f} "
     logger.info(
         f"epoch {epoch}/{run.cfg.train.epochs} step {run.step}/{run.total_steps} loss {mean.loss:.4f} "
-        f"top1 {mean.top1:.4f} lr {scalars['lr']:.3g} grad norm {mean.grad_norm:.3g} "
+        f"{top1}lr {scalars['lr']:.3g} grad norm {mean.grad_norm:.3g} "
         f"{mean.clips_per_second:.1f} clips/s, {mean.data_wait_share:.0%} of it waiting for data, eta {eta}{skipped}"
     )
-    return f"loss {mean.loss:.3f} top1 {mean.top1:.3f}"
+    return f"loss {mean.loss:.3f} {top1}"

@@ -160,3 +160,17 @@ def test_a_compiled_model_learns_the_same(tiny_recipe, tmp_path, run_main, model
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     for name, array in weights[0].items():  # with the statistics of batch norms
         np.testing.assert_allclose(weights[1][name], array, atol=1e-4, err_msg=name)
+
+
+def test_the_log_names_what_is_not_as_usual(tiny_recipe, run_main, capsys):
+    told = options("train.ema_decay=0.5", "optimizer.no_decay=[norm]", "train.sync_bn=true", "train.batch_size=4")
+    assert run_main("-c", tiny_recipe("tsn"), *told, "--max_iters", 1, "--resume") == 0
+    printed = capsys.readouterr().out
+    assert "with micro-batches of 4, train.sync_bn True, train.ema_decay 0.5, optimizer.no_decay ('norm',)" in printed
+    assert "train.sync_bn has no effect in one process" in printed
+    assert "no checkpoint in" in printed
+
+
+def test_a_crop_that_sees_little_is_warned_of(tiny_recipe, run_main, capsys):
+    assert run_main("-c", tiny_recipe(), "--validate", "--max_iters", 1, *options("valid.short_side=128")) == 0
+    assert "data.image_size 32 of frames resized to short_side 128: a crop sees 6% of" in capsys.readouterr().err

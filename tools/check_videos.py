@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
         "--root", metavar="DIR", help="where relative paths of LIST begin (its folder; data.root of the recipe with -c)"
     )
     parser.add_argument("-c", "--config", help="a recipe: how its lists are written, frames named and videos decoded")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
+    parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--format", choices=("video", "frames"), help="of LIST, without -c (video)")
     parser.add_argument("--multi_label", action="store_true", help="LIST has several labels a video; without -c")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode at once (one a core)")

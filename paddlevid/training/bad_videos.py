@@ -60,8 +60,9 @@ class BadVideos:
         if len(self.reasons) > max(self._max_share * len(self._records), 1.0 if self._max_share else 0.0):
             raise DataError(
                 f"{self._list_path}: {len(self.reasons)} of {len(self._records)} videos could not be read so far, "
-                f"more than train.max_bad_share {self._max_share:g} of them; they are listed in {self._path}; the "
-                f"first: {': '.join(next(iter(self.reasons.items())))}"
+                f"more than train.max_bad_share {self._max_share:g} of them; they are listed in {self._path}, the "
+                f"first is {': '.join(next(iter(self.reasons.items())))}; leave them out (tools/check_videos.py makes "
+                "a list without the broken ones), or raise that share"
             )
 
     def restore(self, reasons: dict[str, str]) -> None:

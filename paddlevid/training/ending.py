@@ -55,9 +55,14 @@ def end_of_numbers(run: Run, suspects: Sequence[int]) -> None:
     if run.ranks.world > 1:
         found = []
         paddle.distributed.all_gather_object(found, suspects)
-    names = [run.dataset.records[index].name for index in sorted({index for part in found for index in part})]
+    indices = sorted({index for part in found for index in part})
+    of_what = "the losses"
+    if not indices:  # finite ones, but not their gradients: any of the step's clips may be the one
+        pieces = run.plan.micro_batches(run.step, 0, 1)
+        indices, of_what = [index for piece in pieces for _, index in piece.keys], "the gradients"
+    names = [run.dataset.records[index].name for index in indices]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    whose = f"the losses of {', '.join(names[:MAX_NAMES])}{more} were not" if names else "its gradients alone were not"
+    whose = f"{of_what} of {', '.join(names[:MAX_NAMES])}{more} were not"
     raise TrainingError(
         f"no finite loss and gradients in {run.nonfinite_in_a_row} steps in a row, up to step {run.step + 1} (learning "
         f"rate {run.schedule(run.step):g}); in the last one {whose}. Try a lower optimizer.lr, train.clip_grad_norm, "

@@ -42,6 +42,23 @@ from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
 KEPT = ("last", "best")  # with the suffix of their format
+# Options of training that the log names where they are not as usual
+TOLD = (
+    "class_balanced",
+    "mixing",
+    "label_smoothing",
+    "class_weights",
+    "freeze",
+    "partial_bn",
+    "sync_bn",
+    "precise_bn_steps",
+    "clip_grad_norm",
+    "ema_decay",
+    "early_stop_epochs",
+    "compile",
+    "shard_optimizer",
+    "histograms",
+)
 # How many times the size of the weights an optimizer keeps
 OPTIMIZER_COPIES = {"sgd": 0, "momentum": 1, "adamw": 2}
 
@@ -178,10 +195,10 @@ def prepare_run(
         bad_videos=BadVideos(dataset.records, cfg.train.list, out, ranks, cfg.train.max_bad_share),
         data_identity=describe_data(dataset),
     )
-    if checkpoint is not None:
-        _resume(run, checkpoint)
-        if weights is not None:
-            logger.warning(f"warning: -w {shown(weights)} has no effect on a resumed run")
+    if checkpoint is None:
+        _begin(run, resume)
+    else:
+        _resume(run, checkpoint, weights)
     on_first(ranks, lambda: check_room(run))
     if ranks.rank == 0:
         # Export and test take the recipe from here, with all that -o changed
@@ -199,10 +216,29 @@ def prepare_run(
     logger.info(
         f"{cfg.model.name} with {sum(size for size, _ in sizes) / 1e6:.2f} M parameters "
         f"{f'({frozen / 1e6:.2f} M of them frozen) ' if frozen else ''}on {device}, "
-        f"{ranks.world} process(es); {len(dataset)} videos, {plan.steps_per_epoch} steps of "
+        f"{ranks.world} process(es); {len(dataset)} videos, {plan.steps_per_epoch} steps of up to "
         f"{min(plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
+    _tell_options(run)
     return run
+
+
+def _tell_options(run: Run) -> None:
+    """What is not as usual in this run, and what has no effect in it."""
+    cfg, world = run.cfg, run.ranks.world
+    sizes = [len(piece.keys) for piece in run.plan.micro_batches(0, 0, world)]
+    told = [f"micro-batches of {max(sizes)}"] if len(sizes) > 1 else []
+    options = {
+        "train": cfg.train.model_dump(include=set(TOLD), exclude_defaults=True),
+        "optimizer": cfg.optimizer.model_dump(include={"lr_mult", "layer_decay", "no_decay"}, exclude_defaults=True),
+        "model": cfg.model.model_dump(include={"recompute"}, exclude_defaults=True),
+    }
+    told += [f"{section}.{name} {value}" for section, values in options.items() for name, value in values.items()]
+    if told:
+        logger.info(f"with {', '.join(told)}")
+    for name in ("sync_bn", "shard_optimizer"):
+        if world == 1 and getattr(cfg.train, name):
+            logger.warning(f"warning: train.{name} has no effect in one process")
 
 
 class Compiled(paddle.nn.Layer):
@@ -226,7 +262,14 @@ def _choose_what_learns(cfg: Config, model: paddle.nn.Layer) -> list[paddle.nn.L
     return held_batch_norms(model)
 
 
-def _resume(run: Run, checkpoint: Path) -> None:
+def _begin(run: Run, resume: str | None) -> None:
+    if resume is not None:
+        logger.info(f"no checkpoint in {run.out} yet: starting at step 0")
+    if run.ranks.rank == 0:
+        (run.out / "bad_videos.txt").unlink(missing_ok=True)  # of a run that kept nothing else
+
+
+def _resume(run: Run, checkpoint: Path, weights: str | None) -> None:
     content: dict[str, Any] = {}
     on_first(run.ranks, lambda: content.update(read_checkpoint(checkpoint)))
     shards = run.shards
@@ -239,6 +282,8 @@ def _resume(run: Run, checkpoint: Path) -> None:
     run.bad_videos.restore(state.bad_videos)
     run.saved_step, run.checkpoint, run.shown = state.step, checkpoint, True
     logger.info(f"resumed from {checkpoint} at step {state.step}")
+    if weights is not None:
+        logger.warning(f"warning: -w {shown(weights)} has no effect on a resumed run")
     if run.step >= run.total_steps:
         logger.warning(f"warning: all {run.total_steps} steps were done already")
     check_steps(state.config, run.cfg.model_dump(mode="json"))
