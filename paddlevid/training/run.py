@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ import numpy as np
 import paddle
 
 from paddlevid import build
-from paddlevid.checkpoint import list_checkpoints, prepare_root, read_checkpoint, restore
+from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
 from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
 from paddlevid.data.loader import TrainPlan
@@ -36,12 +34,12 @@ from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_devic
 from paddlevid.schema import Config
 from paddlevid.sharding import Shards
 from paddlevid.training.bad_videos import BadVideos
+from paddlevid.training.folder import KEPT, check_folder, check_room
 from paddlevid.training.lock import FolderLock
 from paddlevid.training.resume import check_steps, compare_data, describe_data, find_checkpoint, warn_of_changes
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
-KEPT = ("last", "best")  # with the suffix of their format
 # Options of training that the log names where they are not as usual
 TOLD = (
     "class_balanced",
@@ -59,8 +57,6 @@ TOLD = (
     "shard_optimizer",
     "histograms",
 )
-# How many times the size of the weights an optimizer keeps
-OPTIMIZER_COPIES = {"sgd": 0, "momentum": 1, "adamw": 2}
 
 
 @dataclass
@@ -199,28 +195,40 @@ def prepare_run(
         _begin(run, resume)
     else:
         _resume(run, checkpoint, weights)
-    on_first(ranks, lambda: check_room(run))
-    if ranks.rank == 0:
-        # Export and test take the recipe from here, with all that -o changed
-        atomic_write(out / "config.yaml", lambda path: Path(path).write_text(dump_section(cfg), encoding="utf-8"))
-        for left_behind in (path for name in KEPT for path in out.glob(f".{name}.*")):
-            left_behind.unlink(missing_ok=True)
-        prepare_root(out / "checkpoints", resumed_step=run.step if checkpoint is not None else None)
+    _prepare_folder(run, resumed=checkpoint is not None)
     if cfg.train.compile:
         run.parallel = Compiled(model)
     if ranks.world > 1:
         run.parallel = paddle.DataParallel(run.parallel)
+    _tell_sizes(run, device)
+    _tell_options(run)
+    return run
+
+
+def _prepare_folder(run: Run, *, resumed: bool) -> None:
+    """Write the recipe, and remove what a killed run left half done; see that there is room."""
+    on_first(run.ranks, lambda: check_room(run))
+    if run.ranks.rank != 0:
+        return
+    # Export and test take the recipe from here, with all that -o changed
+    recipe = dump_section(run.cfg)
+    atomic_write(run.out / "config.yaml", lambda path: Path(path).write_text(recipe, encoding="utf-8"))
+    for left_behind in (path for name in KEPT for path in run.out.glob(f".{name}.*")):
+        left_behind.unlink(missing_ok=True)
+    prepare_root(run.out / "checkpoints", resumed_step=run.step if resumed else None)
+
+
+def _tell_sizes(run: Run, device: str) -> None:
+    model, cfg, dataset = run.model, run.cfg, run.dataset
     # To Paddle, the statistics of batch norms are parameters that do not learn
     sizes = [(p.size, p.stop_gradient) for p in model.parameters() if all(p is not tensor for tensor in run.statistics)]
     frozen = sum(size for size, stops in sizes if stops)
     logger.info(
         f"{cfg.model.name} with {sum(size for size, _ in sizes) / 1e6:.2f} M parameters "
-        f"{f'({frozen / 1e6:.2f} M of them frozen) ' if frozen else ''}on {device}, "
-        f"{ranks.world} process(es); {len(dataset)} videos, {plan.steps_per_epoch} steps of up to "
-        f"{min(plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
+        f"{f'({frozen / 1e6:.2f} M of them frozen) ' if frozen else ''}on {device}, {run.ranks.world} process(es); "
+        f"{len(dataset)} videos, {run.plan.steps_per_epoch} steps of up to "
+        f"{min(run.plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
-    _tell_options(run)
-    return run
 
 
 def _tell_options(run: Run) -> None:
@@ -289,34 +297,3 @@ def _resume(run: Run, checkpoint: Path, weights: str | None) -> None:
     check_steps(state.config, run.cfg.model_dump(mode="json"))
     warn_of_changes(state.config, run.cfg.model_dump(mode="json"))
     compare_data(state.data, run.data_identity)
-
-
-def check_folder(out: Path) -> None:
-    """See before the first step that a run can write what it will. Raises ConfigError."""
-    try:
-        for folder in (out, out / "checkpoints"):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".writable.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"output_dir {out} cannot be written: {error.strerror}; choose another one") from None
-    for name in KEPT:
-        for path in out.glob(f"{name}.*"):
-            if path.is_dir():
-                raise ConfigError(f"output_dir {out}: {path.name} is a folder, in the place of the run's own file")
-
-
-def check_room(run: Run) -> None:
-    """See before the first step that there is room for what the run keeps. Raises ConfigError."""
-    weights = sum(tensor.size * tensor.element_size() for tensor in run.model.state_dict().values())
-    a_checkpoint = 1 + OPTIMIZER_COPIES[run.cfg.optimizer.name] + (run.ema is not None)
-    there_already = min(run.cfg.train.keep_checkpoints, len(list_checkpoints(run.out / "checkpoints")))
-    # Those that are kept, a new one beside them, and the best weights
-    needed = weights * (a_checkpoint * (run.cfg.train.keep_checkpoints + 1 - there_already) + 1)
-    free = shutil.disk_usage(run.out).free
-    if free < needed:
-        raise ConfigError(
-            f"output_dir {run.out} has {free / 1e6:,.1f} MB free; the checkpoints and the best weights of this model "
-            f"take {needed / 1e6:,.1f} MB: make room, choose another one, or keep fewer with train.keep_checkpoints"
-        )
