@@ -9,6 +9,7 @@ import paddle
 
 from paddlevid.data.annotations import Record
 from paddlevid.errors import DataError
+from paddlevid.ranks import on_first
 from paddlevid.runtime import Ranks, atomic_write, logger
 
 
@@ -54,8 +55,8 @@ class BadVideos:
         self.reasons.update(new)
         for name, reason in new.items():
             logger.info(f"unreadable, another video takes its place: {name}: {reason}")
-        if new and self._ranks.rank == 0:
-            self.write()
+        if new:
+            on_first(self._ranks, self.write)  # all wait for it: who leaves first, is taken for the cause of the end
         # One is no share of a short list
         if len(self.reasons) > max(self._max_share * len(self._records), 1.0 if self._max_share else 0.0):
             raise DataError(
