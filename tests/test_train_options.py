@@ -84,9 +84,10 @@ def test_a_linear_probe_changes_the_head_alone(tiny_recipe, tmp_path, run_main, 
     assert "the nearest are head." in capsys.readouterr().err
 
 
-def test_partial_bn_holds_all_batch_norms_but_the_first(tiny_recipe, tmp_path, run_main):
+def test_partial_bn_holds_all_batch_norms_but_the_first(tiny_recipe, tmp_path, run_main, capsys):
     recipe = tiny_recipe("tsn")
     assert run_main("-c", recipe, "--validate", *options("train.partial_bn=true")) == 0
+    assert "holds batch norms that nothing has trained; start from weights with -w" in capsys.readouterr().out
     before, after = initial(recipe), arrays(tmp_path / "output" / "last.pdparams")
     norms = {name.rpartition(".")[0] for name in after if name.endswith("._mean")}
     parts = [(norm, part) for norm in norms for part in ("weight", "bias", "_mean", "_variance")]

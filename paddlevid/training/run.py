@@ -192,7 +192,7 @@ def prepare_run(
         data_identity=describe_data(dataset),
     )
     if checkpoint is None:
-        _begin(run, resume)
+        _begin(run, resume, weights)
     else:
         _resume(run, checkpoint, weights)
     _prepare_folder(run, resumed=checkpoint is not None)
@@ -270,7 +270,11 @@ def _choose_what_learns(cfg: Config, model: paddle.nn.Layer) -> list[paddle.nn.L
     return held_batch_norms(model)
 
 
-def _begin(run: Run, resume: str | None) -> None:
+def _begin(run: Run, resume: str | None, weights: str | None) -> None:
+    if run.cfg.train.partial_bn and weights is None:
+        logger.warning(
+            "warning: train.partial_bn holds batch norms that nothing has trained; start from weights with -w"
+        )
     if resume is not None:
         logger.info(f"no checkpoint in {run.out} yet: starting at step 0")
     if run.ranks.rank == 0:
