@@ -142,7 +142,7 @@ def list_with_bad(motion_set, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_broken_videos_are_named_once_and_replaced(tiny_recipe, tmp_path, run_main, capsys, list_with_bad, workers):
     share = options(f"train.list={list_with_bad(2)}", "train.max_bad_share=0.2", f"train.num_workers={workers}")
     assert run_main("-c", tiny_recipe(), *share) == 0

@@ -34,7 +34,7 @@ def train_losses(output):
     return [row["loss"] for row in read_metrics(output / "metrics.jsonl") if row["split"] == "train"]
 
 
-@pytest.mark.parametrize("model", ["timesformer", "tsm", "tsn"])
+@pytest.mark.parametrize("model", ["timesformer", "tsm", pytest.param("tsn", marks=pytest.mark.slow)])
 def test_train_validate_and_test(model, tiny_recipe, run_main, tmp_path, capsys):
     recipe, output = tiny_recipe(model), tmp_path / "output"
     assert run_main("-c", recipe, "--validate") == 0

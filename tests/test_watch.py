@@ -36,6 +36,7 @@ def test_the_launcher_shows_the_error_of_the_process_that_fails(tmp_path):
     assert errors(host, 1) == ["error: list.txt: line 7 has no label"]
 
 
+@pytest.mark.slow
 def test_a_host_hears_of_a_process_killed_on_another(tmp_path):
     # There no launcher sees it; "busy": nor does the process meet a broken connection
     hosts = start_hosts(tmp_path, PROGRAMS, [("fail", "busy", 1), ("fail", "busy", 1)])

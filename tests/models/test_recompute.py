@@ -172,6 +172,7 @@ open(f"{sys.argv[1]}.{rank}", "w").write("the same")
 """
 
 
+@pytest.mark.slow
 def test_processes_that_share_gradients(tmp_path: Path) -> None:
     script, result = tmp_path / "worker.py", tmp_path / "result"
     script.write_text(WORKER)
