@@ -45,15 +45,15 @@ def meet(ranks: Ranks) -> None:
         present = count(0)
 
 
-def any_rank(flag: bool, ranks: Ranks) -> bool:
-    """Whether `flag` is true on any process. On a GPU this waits for what the device has been given to do."""
+def any_rank(ranks: Ranks, *flags: bool) -> list[bool]:
+    """Each flag: whether it is true on any process. On a GPU this waits for what the device has been given to do."""
     if ranks.world == 1:
-        return flag
+        return list(flags)
     import paddle
 
-    flags = paddle.to_tensor([int(flag)], dtype="int32")
-    paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
-    return bool(flags.item())
+    shared = paddle.to_tensor(flags, dtype="int32")
+    paddle.distributed.all_reduce(shared, op=paddle.distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in shared.numpy()]
 
 
 def on_first(ranks: Ranks, function: Callable[[], T]) -> T:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
 from paddlevid.errors import DataError
 from paddlevid.journal import Journal
+from paddlevid.ranks import any_rank
 from paddlevid.runtime import logger, show_progress
 from paddlevid.schema import Config
 from paddlevid.training.ending import end_of_numbers, gave_up, leave
@@ -118,7 +119,7 @@ def _loop(run: Run, journal: Journal | None, stop: StopRequest) -> None:
                 meter.pause(time.perf_counter() - started)
             elif saves:
                 save(run)
-            if stops or (epoch_ends and run.any_process(bool(stop))[0]):
+            if stops or (epoch_ends and any_rank(run.ranks, bool(stop))[0]):
                 leave(run, stop)
     if run.save_failure is not None:
         raise run.save_failure
@@ -149,8 +150,8 @@ def _train_step(
             (scaled if run.scaler is None else run.scaler.scale(scaled)).backward()
     suspects = [index for indices, values in losses for index in _not_finite(indices, values)]
     # The only word that processes have with each other in a step: none may leave alone, the others would wait for it
-    stops, time_to_save, nonfinite, no_video = run.any_process(
-        bool(stop), run.time_to_save(), bool(suspects), bool(errors)
+    stops, time_to_save, nonfinite, no_video = any_rank(
+        run.ranks, bool(stop), run.time_to_save(), bool(suspects), bool(errors)
     )
     if no_video:
         raise DataError(errors[0] if errors else "another process found no video that it could read")

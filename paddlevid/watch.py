@@ -114,7 +114,8 @@ class Watch:
             self._decide(mine)
         elif 0 in self._lines and not self._known.is_set():
             self._lines[0].send(failure=mine)
-            self._known.wait(2 * TICK_SEC)
+        if self._lines:
+            self._known.wait(2 * TICK_SEC)  # the thread may be about to print the failure of another
         return None if self._failure is None or self._failure.rank == self._rank else self._failure
 
     def _run(self) -> None:

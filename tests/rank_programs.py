@@ -74,7 +74,7 @@ def stop() -> None:
 
     with StopRequest() as asked:
         ranks = join()
-        while not any_rank(bool(asked), ranks):
+        while not any_rank(ranks, bool(asked))[0]:
             time.sleep(0.02)
         if ranks.rank == 0:
             time.sleep(4.0)  # longer than the launcher leaves to the others once one has ended
@@ -102,9 +102,7 @@ def agree(wait_sec: str = "0") -> None:
     with pytest.raises(DataError, match=r"^list.txt: no such file$"):
         on_first(ranks, refuse)
 
-    assert not any_rank(False, ranks)
-    assert any_rank(not first, ranks)
-    assert any_rank(first, ranks)
+    assert any_rank(ranks, False, not first, first) == [False, True, True]
 
     weights = np.arange(12, dtype=np.float32).reshape(3, 4)
     state = {

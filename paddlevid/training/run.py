@@ -101,14 +101,6 @@ class Run:
     def train_mode(self) -> None:
         train_mode(self.parallel, self.held)
 
-    def any_process(self, *flags: bool) -> list[bool]:
-        """Each flag, true if it is so in any process; all processes together."""
-        if self.ranks.world == 1:
-            return list(flags)
-        shared = paddle.to_tensor(flags, dtype="int32")
-        paddle.distributed.all_reduce(shared, op=paddle.distributed.ReduceOp.MAX)
-        return [bool(value) for value in shared.numpy()]
-
     def share_statistics(self) -> None:
         """Batch statistics differ between processes; all take those of the first, which is what checkpoints hold."""
         if self.ranks.world > 1:
