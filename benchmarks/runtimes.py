@@ -277,7 +277,7 @@ def report(name: str, case: Case, results: dict[str, Result], reasons: dict[str,
 def run_case(name: str, folder: Path, videos: Path, names: list[str], args: argparse.Namespace) -> bool:
     """Export both networks, time them, and tell whether what must hold does."""
     from paddlevid.build import build_views
-    from paddlevid.data.annotations import Record
+    from paddlevid.data.records import Record
     from paddlevid.deploy.manifest import read_manifest
     from paddlevid.deploy.runtimes import ENGINES
 

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from paddlevid.data import color, rand_augment, sampling, transforms
-from paddlevid.data.annotations import Record, check_files, read_list
+from paddlevid.data.annotations import check_files, read_list
 from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
 from paddlevid.data.loader import TrainPlan
 from paddlevid.data.mixing import Mixing
+from paddlevid.data.records import Records
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, EvalConfig, TimeSformerConfig, ViewsConfig
 from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig
@@ -93,7 +94,7 @@ def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     )
 
 
-def read_records(cfg: Config, list_path: str, *, max_missing_share: float) -> list[Record]:
+def read_records(cfg: Config, list_path: str, *, max_missing_share: float) -> Records:
     """Read and check a list file with labels; files that are missing are warned of.
 
     Raises:

@@ -18,8 +18,9 @@ from conftest import ROOT
 from paddlevid import build
 from paddlevid.checkpoint import save_weights
 from paddlevid.config import load_config
-from paddlevid.data.annotations import Record, read_list
+from paddlevid.data.annotations import read_list
 from paddlevid.data.dataset import FrameSource, ViewDataset, Views
+from paddlevid.data.records import Record
 from paddlevid.data.sampling import SegmentSampling
 from paddlevid.evaluate import Evaluation
 from paddlevid.report import summarize, write_report, write_scores

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from paddlevid.runtime import run_command
 
 if TYPE_CHECKING:
-    from paddlevid.data.annotations import Record
+    from paddlevid.data.records import Record
     from paddlevid.deploy.manifest import Manifest
     from paddlevid.deploy.measure.benchmark import Times
     from paddlevid.deploy.measure.flops import Cost
@@ -125,8 +125,8 @@ def main() -> None:
         print(f"written to {args.json}")
 
 
-def find_videos(source: str | None, manifest: "Manifest", made: Path) -> "list[Record]":
-    from paddlevid.data.annotations import Record
+def find_videos(source: str | None, manifest: "Manifest", made: Path) -> "Sequence[Record]":
+    from paddlevid.data.records import Record
     from paddlevid.deploy.inputs import find_records
     from paddlevid.deploy.measure.sample_video import write_video
 

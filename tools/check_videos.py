@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from paddlevid.runtime import num_cores, run_command
 
 if TYPE_CHECKING:
-    from paddlevid.data.annotations import Record
     from paddlevid.data.check import Finding
     from paddlevid.data.dataset import FrameSource
+    from paddlevid.data.records import Record
     from paddlevid.schema.data import DataConfig
 
 
@@ -107,7 +108,9 @@ def check_outputs(args: argparse.Namespace) -> None:
             raise ConfigError(f"{path}: cannot write there: {error.strerror}") from None
 
 
-def scan(records: "list[Record]", source: "FrameSource", num_workers: int, timeout_sec: float) -> "dict[str, Finding]":
+def scan(
+    records: "Sequence[Record]", source: "FrameSource", num_workers: int, timeout_sec: float
+) -> "dict[str, Finding]":
     """What is wrong, by the path of the record; told on stderr as it is found."""
     from tqdm import tqdm
 
@@ -124,7 +127,7 @@ def scan(records: "list[Record]", source: "FrameSource", num_workers: int, timeo
     return found
 
 
-def write_results(args: argparse.Namespace, records: "list[Record]", found: "dict[str, Finding]") -> None:
+def write_results(args: argparse.Namespace, records: "Sequence[Record]", found: "dict[str, Finding]") -> None:
     from paddlevid.runtime import atomic_write
 
     bad = {record.name: found[record.path] for record in records if record.path in found}
@@ -142,7 +145,7 @@ def good_lines(content: bytes, is_good: list[bool]) -> bytes:
     return b"".join(line for line in lines if not line.strip(b" \t\r\n") or next(answers))
 
 
-def summary(records: "list[Record]", found: "dict[str, Finding]", output: Path) -> str:
+def summary(records: "Sequence[Record]", found: "dict[str, Finding]", output: Path) -> str:
     total = len({record.path for record in records})
     if not found:
         return f"{total} videos, all good"

@@ -12,7 +12,7 @@ from paddlevid.runtime import run_command
 if TYPE_CHECKING:
     import numpy as np
 
-    from paddlevid.data.annotations import Record
+    from paddlevid.data.records import Record
     from paddlevid.deploy.explain import Explanation, Run
     from paddlevid.deploy.manifest import Manifest
 

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from paddlevid.runtime import run_command
 
 if TYPE_CHECKING:
-    from paddlevid.data.annotations import Record
+    from paddlevid.data.records import Record
     from paddlevid.deploy.manifest import Manifest, ModelFiles
     from paddlevid.deploy.predictor import Prediction, Predictor
 
@@ -110,7 +111,7 @@ def name_files(model_file: Path, params_file: str | None, precision: str) -> "Mo
     return ModelFiles.model_validate({"format": form, "precision": precision, "files": files})
 
 
-def predict_all(predictor: "Predictor", records: "list[Record]", top_k: int, output: str | None) -> int:
+def predict_all(predictor: "Predictor", records: "Sequence[Record]", top_k: int, output: str | None) -> int:
     """Print each video's classes and write them to `output`; 1 if one of several could not be read, else 0."""
     from tqdm import tqdm
 

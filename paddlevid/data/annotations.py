@@ -9,11 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from paddlevid.data.records import Record, Records
 from paddlevid.errors import DataError
 
 ListFormat = Literal["video", "frames"]
@@ -22,20 +22,6 @@ NO_LABELS = "-"
 
 _NUMBER = "-?[0-9]{1,18}"  # fits 64 bits
 _NUM_FIELDS = {"video": "", "frames": " num_frames"}
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One video or folder of frames. `path` opens it; `name` is the path as the list has it.
-
-    Of a multi-label list, `labels` are its classes in ascending order (maybe none), and `label` is None.
-    """
-
-    path: str
-    label: int | None = None
-    num_frames: int | None = None
-    name: str = ""
-    labels: tuple[int, ...] | None = None
 
 
 class _Reading(NamedTuple):
@@ -55,7 +41,7 @@ def read_list(
     labelled: bool = True,
     num_classes: int | None = None,
     multi_label: bool = False,
-) -> list[Record]:
+) -> Records:
     """Read a list file; relative paths are taken from `root`.
 
     Lines are read from the right, so a path may hold blanks and commas. The fields of a line are separated by blanks
@@ -69,7 +55,7 @@ def read_list(
     0..num_classes-1 or less than one frame, or if no video of a labelled multi-label list has a label.
     """
     list_path, root = os.fspath(list_path), os.fspath(root)
-    records = []
+    records = Records(root)
     for number, line in enumerate(_read_lines(list_path), start=1):
         if not line:
             continue
@@ -81,7 +67,7 @@ def read_list(
             reading = _read_unlabelled(line, where, format, root, multi_label)
         if reading.num_frames is not None and reading.num_frames < 1:
             raise DataError(f"{where}: num_frames {reading.num_frames} must be at least 1: {_shorten(line)!r}")
-        records.append(_to_record(reading, root))
+        _add(reading, records)
     if not records:
         raise DataError(
             f"{list_path}: this list is empty; expected lines of {_expected(format, labelled, multi_label)}"
@@ -194,12 +180,11 @@ def _check_labels(reading: _Reading, where: str, line: str, num_classes: int | N
             raise DataError(f"{where}: label {label} stands there {labels.count(label)} times: {_shorten(line)!r}")
 
 
-def _to_record(reading: _Reading, root: str) -> Record:
+def _add(reading: _Reading, records: Records) -> None:
     label = labels = None
     if reading.labels is not None:
         label, labels = (None, tuple(sorted(reading.labels))) if reading.is_multi_label else (reading.labels[0], None)
-    path = os.path.join(root, reading.name)
-    return Record(path=path, label=label, num_frames=reading.num_frames, name=reading.name, labels=labels)
+    records.append(reading.name, label, reading.num_frames, labels)
 
 
 def _expected(format: ListFormat, labelled: bool, multi_label: bool) -> str:

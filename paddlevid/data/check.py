@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.dataset import FrameSource
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 from paddlevid.data.pyav_reader import HAD_TO_GUESS, demux, open_container
+from paddlevid.data.records import Record
 from paddlevid.data.structure import DamagedVideoError, TruncatedVideoError
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError

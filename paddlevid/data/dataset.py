@@ -13,8 +13,8 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.mixing import Mixing
+from paddlevid.data.records import Record, labels_of
 from paddlevid.data.transforms import VIEW_CROPS, ResizeShortSide
 from paddlevid.data.video import FrameFolder, FrameReader, open_video
 from paddlevid.errors import DataError
@@ -23,6 +23,11 @@ UNLABELLED = -1
 MAX_REPLACEMENTS = 20  # tried for an unreadable video: were every second one broken, one in two million would run out
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+BeforeReading = Callable[[int], None]  # with the index of a record; a DataError that it raises is the record's
+
+
+def _nothing(index: int) -> None:
+    pass
 
 
 class Sampling(Protocol):
@@ -118,14 +123,20 @@ class TrainDataset:
     num_classes: int
     seed: int
     mixing: Mixing | None = None
+    before_reading: BeforeReading = _nothing
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of the frames of an item, `[V, T, H, W, C]`."""
+        return (1, self.num_frames, self.size, self.size, 3)
+
+    @property
     def labels(self) -> list[int]:
         """Of each record; UNLABELLED for those of a multi-label list."""
-        return [_label(record) for record in self.records]
+        return labels_of(self.records, UNLABELLED).tolist()
 
     def __getitem__(self, key: tuple[int, int]) -> TrainSample:
         epoch, index = key
@@ -136,13 +147,14 @@ class TrainDataset:
             seen = index if attempt == 0 else int(rng.integers(len(self.records)))
             record = self.records[seen]
             try:
+                self.before_reading(seen)
                 frames = self._read(record, rng)
             except DataError as error:
                 failures.append((seen, str(error)))
                 continue
             return TrainSample(frames=frames, target=self._target(record), index=seen, failures=failures, error="")
         return TrainSample(
-            frames=np.zeros((1, self.num_frames, self.size, self.size, 3), np.uint8),
+            frames=np.zeros(self.sample_shape, np.uint8),
             target=self._target(self.records[index]),
             index=index,
             failures=failures,
@@ -171,26 +183,29 @@ class ViewDataset:
 
     records: Sequence[Record]
     views: Views
+    before_reading: BeforeReading = _nothing
 
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of the frames of an item, `[V, T, H, W, C]`."""
+        views = self.views
+        return (views.num_views, views.num_frames, views.size, views.size, 3)
+
     def __getitem__(self, index: int) -> Sample:
         record = self.records[index]
         try:
+            self.before_reading(index)
             return Sample(frames=self.views(record), label=_label(record), index=index, error="")
         except DataError as error:
-            views = self.views
-            shape = (views.num_views, views.num_frames, views.size, views.size, 3)
-            return _blank_sample(record, index, shape, str(error))
+            frames = np.zeros(self.sample_shape, np.uint8)
+            return Sample(frames=frames, label=_label(record), index=index, error=str(error))
 
 
 def _label(record: Record) -> int:
     return UNLABELLED if record.label is None else record.label
-
-
-def _blank_sample(record: Record, index: int, shape: tuple[int, ...], error: str) -> Sample:
-    return Sample(frames=np.zeros(shape, np.uint8), label=_label(record), index=index, error=error)
 
 
 def read_class_names(source: str | None, num_classes: int) -> list[str]:

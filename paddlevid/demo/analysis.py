@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.overlay import Box, crop_box, maps_of_class, overlay, scale_maps
 from paddlevid.deploy.predictor import Prediction, Predictor
 from paddlevid.deploy.runtimes import open_runtime

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.containers import open_container
+from paddlevid.data.records import Record
 from paddlevid.demo import page
 from paddlevid.demo.analysis import Analyst
 from paddlevid.demo.preview import make_playable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 
 # What current browsers play, by the end of the file's name.
 PLAYABLE_CODECS = {".mp4": ("h264", "av1", "vp9"), ".m4v": ("h264",), ".webm": ("vp8", "vp9", "av1")}

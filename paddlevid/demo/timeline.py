@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.predictor import Predictor
 from paddlevid.deploy.streaming.streams import Damage, open_stream
 from paddlevid.deploy.streaming.timeline import ScoreHistory, Segment, SegmentFinder

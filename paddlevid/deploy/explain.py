@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid.build import build_views
-from paddlevid.data.annotations import Record
 from paddlevid.data.dataset import FrameSource
+from paddlevid.data.records import Record
 from paddlevid.data.transforms import ResizeShortSide, center_crop
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.overlay import (

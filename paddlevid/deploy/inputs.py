@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from paddlevid.data.annotations import Record, read_list
+from paddlevid.data.annotations import read_list
+from paddlevid.data.records import Record
 from paddlevid.errors import DataError
 from paddlevid.schema.data import DataConfig
 
@@ -28,7 +30,7 @@ VIDEO_SUFFIXES = {
 LIST_SUFFIXES = {".txt", ".csv", ".list"}
 
 
-def find_records(path: str | Path, data: DataConfig, root: str | Path | None = None) -> list[Record]:
+def find_records(path: str | Path, data: DataConfig, root: str | Path | None = None) -> Sequence[Record]:
     """Records of a video, of all videos under a folder, of a folder of frames, or of a list (.txt, .csv, .list).
 
     A folder whose pictures are named by `data.frame_template` is one record; a model does not mind where frames are

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from paddlevid.build import build_views
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import Manifest, Precision, read_manifest
 from paddlevid.deploy.runtimes import Runtime, open_runtime
 from paddlevid.errors import ConfigError, DataError

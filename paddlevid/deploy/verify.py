@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid import build
-from paddlevid.data.annotations import Record, multi_hot, read_list
+from paddlevid.data.annotations import multi_hot, read_list
+from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.predictor import Predictor
 from paddlevid.deploy.runtimes import Runtime
@@ -62,7 +63,7 @@ def frames_to_check(cfg: Config, manifest: Manifest, count: int) -> tuple[np.nda
     return np.concatenate([frames] * repeats)[:count], origin
 
 
-def recipe_records(cfg: Config, list_path: str | None = None) -> list[Record]:
+def recipe_records(cfg: Config, list_path: str | None = None) -> Sequence[Record]:
     """The videos of the recipe's test list, or of another one; none where it cannot be read on this machine."""
     split = cfg.test or cfg.valid
     assert split is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.dataset import ViewDataset
+from paddlevid.data.records import Record
 from paddlevid.data.transforms import VIEW_CROPS
 from paddlevid.errors import DataError
 from paddlevid.pictures import as_rgb, data_url, encode_jpeg, resize_height, spread

@@ -46,6 +46,7 @@ class DataConfig(Section):
     sampling: SamplingConfig
     format: Literal["video", "frames"] = "video"
     decoder: Literal["auto", "decord", "pyav"] = "auto"
+    read_timeout_sec: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     frame_template: str = "img_{:05d}.jpg"
     frame_start_index: NonNegativeInt = 1
     root: str = ""

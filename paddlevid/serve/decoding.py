@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from paddlevid.build import build_views
-from paddlevid.data.annotations import Record
 from paddlevid.data.containers import open_container
 from paddlevid.data.dataset import FrameSource, Views
+from paddlevid.data.records import Record
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
 from paddlevid.schema import ViewsConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import paddle
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.errors import DataError
 from paddlevid.ranks import on_first
 from paddlevid.runtime import Ranks, atomic_write, logger

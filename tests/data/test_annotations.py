@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from paddlevid.data.annotations import Record, check_files, multi_hot, read_list
+from paddlevid.data.annotations import check_files, multi_hot, read_list
+from paddlevid.data.records import Record
 from paddlevid.errors import DataError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from broken_videos import CONTAINERS, KINDS, flip_bits, payload_span, write_broken_set
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.dataset import FrameSource
+from paddlevid.data.records import Record
 from paddlevid.data.video import open_video
 from paddlevid.errors import DataError
 

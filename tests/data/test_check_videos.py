@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from broken_videos import CONTAINERS, KINDS, write_broken_set
 
-from paddlevid.data.annotations import Record
 from paddlevid.data.check import Finding, check_record, check_videos
 from paddlevid.data.dataset import FrameSource
+from paddlevid.data.records import Record
 
 av = pytest.importorskip("av")
 Tool = Callable[..., tuple[int, str, str]]

@@ -24,7 +24,7 @@ from conftest import ROOT
 
 from paddlevid import Predictor, build
 from paddlevid.build import build_views
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.demo import cli
 from paddlevid.demo import page as page_html
 from paddlevid.demo.analysis import Analyst

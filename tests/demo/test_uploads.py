@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_demo import write_video
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.demo.analysis import Analyst, read_thumbnail
 from paddlevid.demo.app import Example, build_page, check_upload
 from paddlevid.demo.cli import make_app

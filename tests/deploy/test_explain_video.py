@@ -13,7 +13,7 @@ import pytest
 from paddlevid import build
 from paddlevid.checkpoint import save_weights
 from paddlevid.config import load_config
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.explain import explain_video, find_class
 from paddlevid.deploy.manifest import ModelFiles, make_manifest, write_manifest
 from paddlevid.deploy.overlay import frame_shares, maps_of_class

@@ -21,7 +21,7 @@ import paddlevid
 from paddlevid import build
 from paddlevid.checkpoint import save_weights
 from paddlevid.config import load_config
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.export import ExportOptions, export_model
 from paddlevid.deploy.inputs import find_records
 from paddlevid.errors import ConfigError, DataError, ExportError, WeightsError

@@ -19,7 +19,8 @@ import paddlevid
 from paddlevid import build
 from paddlevid.checkpoint import save_weights
 from paddlevid.config import load_config
-from paddlevid.data.annotations import Record, read_list
+from paddlevid.data.annotations import read_list
+from paddlevid.data.records import Record
 from paddlevid.demo.analysis import Analyst
 from paddlevid.deploy.export import ExportOptions, export_model
 from paddlevid.deploy.inputs import find_records

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from paddlevid import build
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy import runtimes
 from paddlevid.deploy.graphs import check_precisions
 from paddlevid.deploy.manifest import ModelFiles, read_manifest, write_manifest

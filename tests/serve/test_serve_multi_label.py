@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import read_manifest, write_manifest
 from paddlevid.deploy.predictor import Predictor
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.inputs import VIDEO_SUFFIXES
 from paddlevid.errors import DataError
 from paddlevid.runtime import atomic_write

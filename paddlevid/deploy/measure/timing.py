@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import Precision, read_manifest
 from paddlevid.deploy.runtimes import RuntimeName
 from paddlevid.errors import DataError, UserError

@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from paddlevid import build
 from paddlevid.config import load_config
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.deploy.features.extract import open_folder, shard_of
 from paddlevid.deploy.features.files import Item, Shard, find_done, plan_files, read_settings, walk, write_features
 from paddlevid.deploy.features.joined import write_set

@@ -12,7 +12,7 @@ from conftest import ROOT
 from tiny_streams import SIZE, decode_plainly, picture, weights, write_folder, write_video
 
 from paddlevid import build
-from paddlevid.data.annotations import Record
+from paddlevid.data.records import Record
 from paddlevid.data.sampling import DenseSampling, LinspaceSampling, SegmentSampling
 from paddlevid.data.transforms import ResizeShortSide, center_crop, three_crops
 from paddlevid.deploy.predictor import Predictor
