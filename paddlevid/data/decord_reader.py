@@ -1,5 +1,6 @@
 """Frames by index through decord, as far as it can be trusted."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +9,14 @@ from typing import Any
 import numpy as np
 
 from paddlevid.data.clip import Clip, distinct
-from paddlevid.data.pyav_reader import index_packets, open_container
+from paddlevid.data.limits import WAY_OUT, check_convertible
+from paddlevid.data.packet_index import index_packets
+from paddlevid.data.pyav_container import open_container, video_stream
+from paddlevid.data.structure import DamagedVideoError
 from paddlevid.errors import DataError
 
+_SEEKABLE = ("mov,", "matroska,", "flv")
+_READ_FORWARD = ("avi", "asf")  # after seeking it takes the wrong frames, even of simple files
 _PADDED = "decord cannot read videos of this width (it takes padding for channels): choose the decoder pyav or auto"
 
 
@@ -31,11 +37,14 @@ def has_decord(*, demanded: bool) -> bool:
 class DecordReader:
     """Reads by decord's `get_batch` where that is right: decord takes the place of a key frame in the file for its
     number, and so gives frames up to 10 away from those asked for in videos with open groups of pictures (many in HEVC,
-    MPEG-4 and MPEG-2). Those are read forward, one frame after the other.
+    MPEG-4 and MPEG-2), and in AVI. Those are read forward, one frame after the other. In transport streams even that
+    begins some frames late: DataError.
 
     Where the width divides the length of a line with its padding, as 16, 24, 48 and 72 pixels do, decord takes the
-    padding for more channels. Reading those raises DataError. Frames that it guesses at because bytes are damaged pass
-    in silence: PyAV tells.
+    padding for more channels. Reading those raises DataError, as does what it would convert to other colours (more than
+    8 bits, interlaced, odd sizes with half the colours), and where it counts frames that an edit list leaves out. Its
+    FFmpeg is of 2019: its MPEG-4 (Part 2) pictures may be 2 grey levels off at a few pixels in 100,000. Frames that it
+    guesses at because bytes are damaged pass in silence: PyAV tells.
     """
 
     def __init__(self, path: str, num_threads: int) -> None:
@@ -46,10 +55,21 @@ class DecordReader:
         self._num_threads = num_threads
         # Also because decord prints its reason, and hides it from its caller, when it cannot open a file.
         with open_container(path, "decord") as container:
-            index = index_packets(container, container.streams.video[0])
-        self._can_seek = index is not None and index.can_seek_by_number
+            stream = video_stream(container)
+            check_convertible(path, container, stream, "decord")
+            index = index_packets(container, stream)
+            form = container.format.name
+            if stream.frames > os.path.getsize(path):  # decord makes room for as many, and may end the process
+                raise DamagedVideoError(f"{path}: damaged: its head promises {stream.frames} frames")
+        if not form.startswith((*_SEEKABLE, *_READ_FORWARD)):
+            raise DataError(f"{path}: decord does not read files of this kind ({form}) exactly: {WAY_OUT}")
+        self._can_seek = index is not None and index.can_seek_by_number and form.startswith(_SEEKABLE)
         self._reader = self._open()
         self.num_frames = len(self._reader)
+        if index is not None and len(index.times) != self.num_frames:
+            raise DataError(
+                f"{path}: decord counts {self.num_frames} frames, of which {len(index.times)} are shown: {WAY_OUT}"
+            )
         self.fps = float(self._reader.get_avg_fps())
 
     def read(self, indices: np.ndarray) -> np.ndarray:

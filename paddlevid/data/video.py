@@ -12,11 +12,12 @@ import numpy as np
 
 from paddlevid.data.clip import Clip, distinct
 from paddlevid.data.decord_reader import DecordReader, has_decord
+from paddlevid.data.opencv_reader import OpencvReader
 from paddlevid.data.pyav_reader import PyavReader
 from paddlevid.data.structure import check_structure
 from paddlevid.errors import DataError
 
-DECODERS = ("auto", "decord", "pyav")
+DECODERS = ("auto", "decord", "opencv", "pyav")
 
 
 class FrameReader(Protocol):
@@ -41,12 +42,15 @@ class FrameReader(Protocol):
 
 
 def open_video(path: str | os.PathLike[str], decoder: str = "auto", num_threads: int = 1) -> FrameReader:
-    """Open a video file with `decoder`: "decord", "pyav" or "auto".
+    """Open a video file with `decoder`: "decord", "opencv", "pyav" or "auto".
 
-    Both give the same frames of good files, in RGB and turned upright where the file says how. "auto" is PyAV: it reads
-    more kinds of files, is faster with one thread (benchmarks/decoders.py), and tells when it had to guess at damaged
-    frames, which decord does in silence. Raises DataError if the file is missing, no video, cut off or damaged, or if
-    the decoder cannot open it or is not installed.
+    All give the same frames of good files, in RGB and turned upright where the file says how, or raise DataError: the
+    first two cannot read all that PyAV reads. "auto" is PyAV: with one thread it takes the least time in all containers
+    and codecs (benchmarks/decoders.py), and it tells when it had to guess at damaged frames, which the others do in
+    silence.
+
+    Raises DataError if the file is missing, no video, cut off or damaged, or if the decoder cannot open it or is not
+    installed.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder {decoder!r} must be one of {', '.join(DECODERS)}")
@@ -55,6 +59,8 @@ def open_video(path: str | os.PathLike[str], decoder: str = "auto", num_threads:
     check_structure(path)
     if decoder == "decord" and has_decord(demanded=True):
         return DecordReader(path, num_threads)
+    if decoder == "opencv":
+        return OpencvReader(path, num_threads)
     return PyavReader(path, num_threads)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from paddlevid.data.pyav_container import video_stream
 from paddlevid.data.records import Record
 
 # What current browsers play, by the end of the file's name.
@@ -23,7 +24,7 @@ def make_playable(record: Record, folder: Path) -> Path | None:
 
     try:
         with av.open(str(path)) as source:
-            stream = source.streams.video[0]
+            stream = video_stream(source)
             codec = stream.codec_context
             if codec.name in PLAYABLE_CODECS.get(path.suffix.lower(), ()) and codec.pix_fmt == "yuv420p":
                 return path

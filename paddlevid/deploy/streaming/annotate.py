@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.data.pyav_reader import decode_in_order, demux, open_container, to_rgb
+from paddlevid.data.pyav_container import demux, open_container, video_stream
+from paddlevid.data.pyav_reader import decode_in_order
+from paddlevid.data.rgb import to_rgb
 from paddlevid.deploy.predictor import Prediction
 from paddlevid.deploy.streaming.timeline import Row, core
 from paddlevid.errors import DataError
@@ -49,7 +51,7 @@ def annotate_video(
         raise DataError(f"{path}: the annotated video would be written over the video itself")
     size = _even_size(source)
     with open_container(source, "pyav") as container, av.open(str(path), "w", format="mp4") as output:
-        video = container.streams.video[0]
+        video = video_stream(container)
         zero_sec = (container.start_time or 0) / 1e6
         encoder = _Encoder(output, video, size, Panels(rows), zero_sec)
         sound, note = _add_audio(container, output)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from paddlevid.data.pyav_reader import demux, open_container, to_rgb
+from paddlevid.data.pyav_container import demux, open_container
+from paddlevid.data.rgb import to_rgb
 from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants, tell
 from paddlevid.errors import DataError
 

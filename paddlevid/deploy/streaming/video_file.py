@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from paddlevid.data.pyav_reader import demux, open_container, to_rgb
+from paddlevid.data.pyav_container import demux, open_container, video_stream
+from paddlevid.data.rgb import to_rgb
 from paddlevid.deploy.streaming.streams import DEFAULT_FPS, Damage, StreamFrame, Wants
 
 # Packets held back until the next picture is known: H.264 puts back in order at most 16. With fewer, fewer are skipped.
@@ -41,7 +42,7 @@ class VideoFile:
         self._limit_sec = float("inf") if duration_sec is None else duration_sec
         self._stopped = False
         with open_container(path, "pyav") as container:
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             self.fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
             self._unit_sec = float(stream.time_base)
             # Where the first packets have no times, the file counts from 0
@@ -56,7 +57,7 @@ class VideoFile:
 
     def frames(self, wants: Wants | None = None) -> Iterator[StreamFrame]:
         with open_container(self.name, "pyav") as container:
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             stream.codec_context.thread_count = 1
             is_avi = "avi" in container.format.name
             knows_times = not (is_avi and stream.codec_context.has_b_frames)  # AVI counts packets, not pictures
@@ -109,7 +110,7 @@ class VideoFile:
             if not container.duration or not container.format.name.startswith(FORMATS_THAT_TELL):
                 return 0.0, False
             whole_sec = container.duration / 1e6
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             with contextlib.suppress(UnicodeDecodeError):  # titles are in any encoding
                 tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
                 if tag:
