@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +107,31 @@ def end_with_parent(number: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
+def end_with_starter() -> None:
+    """Call in a process of `multiprocessing`: it ends, whatever it is doing, once the one that started it is gone."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        threading.Thread(target=_end_after, args=(starter.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def signals_held(*names: str) -> Iterator[None]:
+    """Processes started meanwhile never get these signals; this one gets them afterwards. Without effect on Windows."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in names})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _what_a_user_caused(error: Exception) -> str | None:
     """What to say of an error in one line; None of a bug."""
     if isinstance(error, UserError):
@@ -172,8 +199,12 @@ def use_all_cores() -> None:
     import paddle
 
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-    processes = int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))  # on this host
-    paddle.base.core.set_num_threads(max(1, num_cores() // processes))
+    paddle.base.core.set_num_threads(max(1, num_cores() // local_processes()))
+
+
+def local_processes() -> int:
+    """How many processes of the launch run on this host."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
 
 
 def num_cores() -> int:

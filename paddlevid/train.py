@@ -21,11 +21,11 @@ from paddlevid.data.loader import MicroBatch, TrainBatch, train_batches
 from paddlevid.errors import DataError
 from paddlevid.journal import Journal
 from paddlevid.ranks import any_rank
-from paddlevid.runtime import logger, show_progress
+from paddlevid.runtime import local_processes, logger, show_progress
 from paddlevid.schema import Config
 from paddlevid.training.ending import end_of_numbers, gave_up, leave
 from paddlevid.training.lock import FolderLock
-from paddlevid.training.meter import Meter
+from paddlevid.training.meter import Meter, advice_on_waiting
 from paddlevid.training.run import Run, prepare_run
 from paddlevid.training.saving import end_epoch, save, validate_and_keep
 from paddlevid.training.signals import StopRequest
@@ -260,6 +260,9 @@ def _log(run: Run, meter: Meter, journal: Journal | None) -> str:
     clips_left = (run.total_steps - run.step) * run.plan.num_samples / run.plan.steps_per_epoch
     eta = timedelta(seconds=round(clips_left / mean.clips_per_second))
     skipped = f", {mean.nonfinite_steps} step(s) without finite numbers skipped" if mean.nonfinite_steps else ""
+    run.starved_logs = run.starved_logs + 1 if mean.data_wait_share > 0.5 else 0
+    if run.starved_logs == 2:  # at first the workers have to start
+        logger.warning(advice_on_waiting(mean, run.cfg.train.num_workers, local_processes()))
     top1 = "" if run.cfg.data.multi_label else f"top1 {mean.top1:.4f} "
     logger.info(
         f"epoch {epoch}/{run.cfg.train.epochs} step {run.step}/{run.total_steps} loss {mean.loss:.4f} "

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from paddlevid.runtime import end_with_starter, signals_held
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -73,7 +75,7 @@ class _Worker:
     def __init__(self, context: Any, work: Callable[..., Any]) -> None:
         self.connection, other = context.Pipe()
         self._process: SpawnProcess = context.Process(target=_serve, args=(other, work), daemon=True)
-        with _interrupts_held():
+        with signals_held("SIGINT"):
             self._process.start()
         other.close()
         self._has_begun = False
@@ -88,19 +90,20 @@ class _Worker:
 
     def answer(self, timeout_sec: float) -> _Answer[Any] | NoResult | None:
         """What it has to say by now; None if it is still busy."""
+        message = None
         try:
-            while self.connection.poll():
+            while message is None and self.connection.poll():
                 message = self.connection.recv()
                 self._has_begun = True
                 self.deadline = time.monotonic() + timeout_sec
-                if isinstance(message, BaseException):
-                    raise message
-                if message is not None:
-                    self.job = None
-                    return message
         except (EOFError, OSError):
             self._process.join()
-            return NoResult(_how_it_ended(self._process.exitcode), is_crash=True)
+            return NoResult(how_it_ended(self._process.exitcode), is_crash=True)
+        if isinstance(message, BaseException):
+            raise message
+        if message is not None:
+            self.job = None
+            return message
         if time.monotonic() < self.deadline:
             return None
         self.end()
@@ -112,20 +115,8 @@ class _Worker:
         self.connection.close()
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """What is started meanwhile gets no Ctrl-C, from its first moment on; this process gets it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _how_it_ended(code: int | None) -> str:
+def how_it_ended(code: int | None) -> str:
+    """What became of a process with this exit code."""
     if code is None or code >= 0:
         return f"its process ended with code {code}"
     with contextlib.suppress(ValueError):
@@ -136,6 +127,7 @@ def _how_it_ended(code: int | None) -> str:
 def _serve(connection: Connection, work: Callable[..., Any]) -> None:
     """Answer items until the other end closes: None for a tick, an exception, or an _Answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # goes to all processes of a terminal; the first one ends the others
+    end_with_starter()
     last = time.monotonic()
 
     def tick() -> None:

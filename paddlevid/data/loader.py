@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import signal
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from paddlevid.data.dataset import TrainDataset, TrainSample, ViewDataset
 from paddlevid.data.mixing import mix_frames, mix_targets
-from paddlevid.runtime import end_with_parent
+from paddlevid.data.shards import shuffle_by_shard
+from paddlevid.data.workers import read_ahead
 
 # A number of a seed that no epoch reaches: the order within classes is drawn from others than the samples are
 BALANCED_STREAM = 0x62616C61
-WORKER_GRACE_SEC = 5  # for workers to end what they are reading, before they are killed
+SMALL_ARRAYS_BYTES = 2**16  # of a batch: all but its frames
 
 
 class Batch(TypedDict):
@@ -61,6 +62,8 @@ class TrainPlan:
     Each sample comes once an epoch or, where `labels` are given, as often as makes the classes equally frequent: each
     of the P classes that have samples gets N / P of an epoch's N draws, rounded up or down. Within a class its samples
     come in turn, and from epoch to epoch this goes on where it was.
+
+    Where `shards` tells in which file each sample lies, int64 `[N]`, those of `shards_at_once` are mixed at any time.
     """
 
     num_samples: int
@@ -69,6 +72,8 @@ class TrainPlan:
     epochs: int
     seed: int
     labels: Sequence[int] | None = None
+    shards: np.ndarray | None = None
+    shards_at_once: int = 16
 
     @property
     def steps_per_epoch(self) -> int:
@@ -108,10 +113,14 @@ def _epoch_keys(plan: TrainPlan, epoch: int) -> np.ndarray:
 
     No key comes twice in a run: a video that is drawn several times an epoch is augmented differently each time.
     """
-    order = np.random.default_rng([plan.seed, epoch]).permutation(plan.num_samples)
     if plan.labels is None:
-        return np.stack([np.full_like(order, epoch), order], axis=1)
-    return _class_balanced_keys(np.asarray(plan.labels), plan.seed, epoch)[order]
+        keys = np.stack([np.full(plan.num_samples, epoch), np.arange(plan.num_samples)], axis=1)
+    else:
+        keys = _class_balanced_keys(np.asarray(plan.labels), plan.seed, epoch)
+    rng = np.random.default_rng([plan.seed, epoch])
+    if plan.shards is None:
+        return keys[rng.permutation(plan.num_samples)]
+    return keys[shuffle_by_shard(plan.shards[keys[:, 1]], rng, plan.shards_at_once)]
 
 
 def _class_balanced_keys(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -147,14 +156,7 @@ def train_batches(
     """
     steps = range(start_step, plan.total_steps if end_step is None else end_step)
     pieces = (piece for step in steps for piece in plan.micro_batches(step, rank, world))
-    batches = _load(partial(read_micro_batch, dataset), pieces, num_workers)
-    return _with_pairs(batches)
-
-
-def _with_pairs(batches: Iterator[TrainBatch]) -> Generator[TrainBatch, None, None]:
-    """On their way from a worker tuples become lists."""
-    for batch in batches:
-        yield {**batch, "failures": [(index, reason) for index, reason in batch["failures"]]}
+    return _load(read_micro_batch, dataset, pieces, num_workers, plan.batch_size, dataset.source.timeout_sec)
 
 
 def read_micro_batch(dataset: TrainDataset, piece: MicroBatch) -> TrainBatch:
@@ -196,7 +198,8 @@ def view_batches(
     """Batches of whole videos; each is read by one process, and no batch depends on how many processes there are."""
     starts = range(0, len(dataset), videos_per_batch)[rank::world]
     keys = [range(start, min(start + videos_per_batch, len(dataset))) for start in starts]
-    return _load(partial(_read_views, dataset), keys, min(num_workers, len(keys)))
+    timeout_sec = dataset.views.source.timeout_sec
+    return _load(_read_views, dataset, keys, min(num_workers, len(keys)), videos_per_batch, timeout_sec)
 
 
 def _read_views(dataset: ViewDataset, indices: Sequence[int]) -> Batch:
@@ -209,75 +212,32 @@ def _read_views(dataset: ViewDataset, indices: Sequence[int]) -> Batch:
     )
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """What workers are given: each of its items is a whole batch."""
-
-    read: Callable[[Any], Any]
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.read(key)
-
-
-def _load(read: Callable[[Any], Any], keys: Iterable[Any], num_workers: int) -> Iterator[Any]:
+def _load(
+    read: Callable[[Any, Any], Any],
+    dataset: TrainDataset | ViewDataset,
+    keys: Iterable[Any],
+    num_workers: int,
+    batch_size: int,
+    timeout_sec: float,
+) -> Generator[Any, None, None]:
     """What `read` makes of each key, in order, with its arrays as tensors."""
-    import paddle
-
-    if num_workers == 0:  # Paddle's loader without workers waits for ever for a dataset that raised an error
-        return (_to_tensors(read(key)) for key in keys)
-    loader = paddle.io.DataLoader(
-        _Batches(read),
-        batch_sampler=([key] for key in keys),
-        collate_fn=_only,
-        num_workers=num_workers,
-        worker_init_fn=_start_worker,
-    )
-    return _until_closed(loader)
-
-
-def _until_closed(loader: Any) -> Iterator[Any]:
-    """The batches of a loader, whose workers end with this iterator.
-
-    They would not by themselves: Paddle's iterator lives on when it is let go, for its thread refers to it, and workers
-    ignore the signal that Python sends them at its exit, and then waits for them.
-    """
-    batches = iter(loader)
-    stop = partial(_stop_workers, batches)
-    atexit.register(stop)  # for an iterator that is held by the error that ends the process
-    try:
-        yield from batches
-    finally:
-        atexit.unregister(stop)
-        stop()
-
-
-def _stop_workers(batches: Any) -> None:
-    workers = batches._workers
-    batches._try_shutdown_all(timeout=WORKER_GRACE_SEC / len(workers))
-    for worker in workers:
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
-
-
-def _only(batches: list[Any]) -> Any:
-    (batch,) = batches
-    return batch
+    if num_workers == 0:
+        batches: Iterator[Any] = (read(dataset, key) for key in keys)
+        yield from map(_to_tensors, batches)
+        return
+    batch_bytes = batch_size * math.prod(dataset.sample_shape) + SMALL_ARRAYS_BYTES
+    ahead = read_ahead(read, dataset, keys, num_workers=num_workers, batch_bytes=batch_bytes, timeout_sec=timeout_sec)
+    with closing(ahead):
+        yield from map(_to_tensors, ahead)
 
 
 def _to_tensors(batch: dict[str, Any]) -> dict[str, Any]:
+    """Copies of the arrays, on the device; to a GPU they go by way of pinned memory, which it reads by itself."""
     import paddle
 
-    return {name: paddle.to_tensor(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+    pinned = paddle.CUDAPinnedPlace() if paddle.get_device().startswith("gpu") else None
 
+    def to_tensor(array: np.ndarray) -> Any:
+        return paddle.to_tensor(array) if pinned is None else paddle.to_tensor(array, place=pinned).cuda()
 
-def _start_worker(worker: int) -> None:
-    """Workers share the cores among themselves already, and must not outlive a process that was killed."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    # These go to all processes of a terminal, or of a job: the one that trains decides what becomes of it
-    signal.set_wakeup_fd(-1)
-    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    end_with_parent(signal.SIGKILL)
+    return {name: to_tensor(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +17,11 @@ import numpy as np
 from paddlevid.build import build_views
 from paddlevid.data.containers import open_container
 from paddlevid.data.dataset import FrameSource, Views
+from paddlevid.data.pyav_container import video_stream
 from paddlevid.data.records import Record
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
+from paddlevid.runtime import end_with_starter
 from paddlevid.schema import ViewsConfig
 from paddlevid.schema.data import DataConfig
 
@@ -97,7 +96,7 @@ def check_container(path: str, views: Views, settings: DecoderSettings) -> tuple
     with open_container(path) as container:
         if not container.streams.video:
             raise DataError(f"{path}: it holds no pictures")
-        codec = container.streams.video[0].codec_context
+        codec = video_stream(container).codec_context
         width, height = (codec.width, codec.height) if codec is not None else (0, 0)
         duration_sec = None if container.duration is None else container.duration / 1e6
     if not width or not height:
@@ -124,7 +123,7 @@ def run(connection: Connection, settings: DecoderSettings) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # both may go to all processes of a terminal or a container:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server lets running requests finish
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_starter()  # a server that was killed leaves no process behind that hangs in a hostile file
     cv2.setNumThreads(1)  # there is a process for each core already
     views = build_views(settings.data, settings.views)
     _load_decoders()
@@ -161,14 +160,6 @@ def _answer(path: str, views: Views, settings: DecoderSettings) -> tuple[dict[st
 def without_path(message: str, path: str) -> str:
     """A message for clients, who need not know where files lie on the server."""
     return message.removeprefix(f"{path}: ").replace(path, "the video")
-
-
-def _end_with_parent() -> None:
-    """A server that was killed leaves no process behind that hangs in a hostile file."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _load_decoders() -> None:

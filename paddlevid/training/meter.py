@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
 import paddle
 
-from paddlevid.runtime import Ranks
+from paddlevid.runtime import Ranks, num_cores
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,22 @@ class Meter:
             nonfinite_steps=self._nonfinite_steps,
             num_new_bad_videos=int(num_bad),
         )
+
+
+def advice_on_waiting(mean: Averages, num_workers: int, processes: int) -> str:
+    """What to tell a user whose model waits for data: how fast it is read, how fast it could be used, what to do.
+
+    `processes` are those of the run on this host, each with `num_workers` workers.
+    """
+    could = mean.clips_per_second / max(1 - mean.data_wait_share, 1e-3)
+    cores = num_cores()
+    readers = f"{num_workers} workers a process" if num_workers else "no workers"
+    if (num_workers + 1) * processes < cores:
+        enough = math.ceil(max(num_workers, 1) * could / mean.clips_per_second - 1e-6)
+        fits = max(num_workers + 1, min(enough, cores // processes))
+        cure = f"set train.num_workers={fits} ({cores} cores here; {enough} would be enough)"
+    else:
+        cure = f"with {cores} cores here, more workers would hardly help: make reading cheaper (tools/make_clips.py)"
+    rate = f"{mean.clips_per_second:.3g} clips a second are read with {readers}, and the model could take {could:.3g}"
+    waits = f"training waits for data {mean.data_wait_share:.0%} of the time"
+    return f"{waits}: {rate}; {cure}. python tools/benchmark_data.py shows where the time goes"

@@ -29,6 +29,8 @@ def misbehave(item: str, tick: Tick) -> str:
             tick()
     if item == "bug":
         raise ZeroDivisionError("of the work")
+    if item == "full":
+        raise OSError(28, "No space left on device")
     return item.upper()
 
 
@@ -71,9 +73,12 @@ def test_a_crash_that_does_not_come_again_is_forgiven(tmp_path: pytest.TempPathF
     assert list(run_isolated(crash_once, [str(tmp_path)], num_workers=1, timeout_sec=60)) == [(0, "done")]
 
 
-def test_a_bug_ends_all() -> None:
-    with pytest.raises(ZeroDivisionError, match="of the work"):
-        list(run_isolated(misbehave, ["a", "bug", "b"], num_workers=1, timeout_sec=60))
+@pytest.mark.parametrize(
+    ("item", "error", "words"), [("bug", ZeroDivisionError, "of the work"), ("full", OSError, "No space")]
+)
+def test_an_error_ends_all(item: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        list(run_isolated(misbehave, ["a", item, "b"], num_workers=1, timeout_sec=60))
     assert not multiprocessing.active_children()
 
 

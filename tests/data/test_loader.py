@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paddlevid import build
 from paddlevid.config import load_config
-from paddlevid.data import loader
 from paddlevid.data.loader import MicroBatch, TrainPlan, read_micro_batch, train_batches
 from paddlevid.data.mixing import mix_frames, mix_targets
 
@@ -150,6 +145,20 @@ def test_a_late_step_costs_no_more_than_an_early_one_and_memory_does_not_grow(ba
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 MIXING = "train.mixing={prob: 0.8}"
+
+
+@pytest.mark.parametrize("labels", [None, [0, 0, 0, 1] * 30])
+def test_samples_of_few_shards_are_mixed_at_a_time(labels):
+    shards = np.repeat(np.arange(12), 10)
+    plan = TrainPlan(120, 10, 10, epochs=2, seed=0, labels=labels, shards=shards, shards_at_once=2)
+    for epoch in range(2):
+        keys = epoch_draws(plan, epoch)
+        order = [shards[index] for _, index in keys]
+        open_shards = [set(order[:place]) & set(order[place:]) for place in range(121)]
+        assert max(map(len, open_shards)) == 2
+        plain = TrainPlan(120, 10, 10, epochs=2, seed=0, labels=labels)
+        assert sorted(keys) == sorted(epoch_draws(plain, epoch))
+    assert epoch_draws(plan, 0) != epoch_draws(plan, 1)
 
 
 @pytest.fixture
@@ -297,64 +306,3 @@ def test_workers_end_with_the_iterator(tiny_recipe, num_batches, way):
     else:
         del batches
     assert not any(process.is_alive() for process in workers)
-
-
-@dataclasses.dataclass
-class HangingAfter:
-    """A transform that never returns once this process has called it `calls` times."""
-
-    calls: int
-
-    def __call__(self, frames, rng):
-        self.calls -= 1
-        while self.calls < 0:
-            time.sleep(1)
-        return frames
-
-
-def test_workers_that_hang_are_killed(tiny_recipe, monkeypatch):
-    monkeypatch.setattr(loader, "WORKER_GRACE_SEC", 1)
-    dataset = build.build_train_dataset(load_config(tiny_recipe()))
-    dataset = dataclasses.replace(dataset, transforms=[*dataset.transforms, HangingAfter(5)])
-    before = set(multiprocessing.active_children())
-    plan = TrainPlan(16, 4, 4, epochs=3, seed=0)
-    batches = train_batches(dataset, plan, start_step=0, rank=0, world=1, num_workers=2)
-    next(batches)
-    workers = set(multiprocessing.active_children()) - before
-    assert len(workers) == 2
-    time.sleep(0.5)
-    started = time.perf_counter()
-    batches.close()
-    assert time.perf_counter() - started < 15
-    assert not any(process.is_alive() for process in workers)
-
-
-def test_a_process_ends_whatever_holds_the_iterator(tiny_recipe):
-    script = f"""
-import dataclasses
-from test_loader import HangingAfter, TrainPlan, build, load_config, loader, train_batches
-loader.WORKER_GRACE_SEC = 1
-dataset = build.build_train_dataset(load_config({str(tiny_recipe())!r}))
-dataset = dataclasses.replace(dataset, transforms=[*dataset.transforms, HangingAfter(5)])
-plan = TrainPlan(16, 4, 4, epochs=3, seed=0)
-batches = train_batches(dataset, plan, start_step=0, rank=0, world=1, num_workers=2)
-next(batches)
-never_started = train_batches(dataset, plan, start_step=0, rank=0, world=1, num_workers=2)
-print("done")
-raise SystemExit(2)
-"""
-    folder = Path(__file__).parent
-    command = [sys.executable, "-c", script]
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder.parent.parent}"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (run.returncode, run.stdout) == (2, "done\n"), run.stderr
-    assert "Traceback" not in run.stderr
-    assert "rror" not in run.stderr
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_in_a_worker_ends_the_run_and_does_not_hang(tiny_recipe):
-    dataset = build.build_train_dataset(load_config(tiny_recipe()))
-    dataset = dataclasses.replace(dataset, transforms=[lambda frames, rng: 1 / 0])
-    with pytest.raises(SystemError, match="data reader raises an exception"):
-        next(train_batches(dataset, TrainPlan(16, 4, 4, 1, 0), start_step=0, rank=0, world=1, num_workers=2))
