@@ -111,15 +111,17 @@ def lookup(frames_thwc: np.ndarray, values: np.ndarray) -> np.ndarray:
     import cv2
 
     table = np.clip(np.rint(values), 0, 255).astype(np.uint8).reshape(1, 256, -1)
-    num_frames, height, width, channels = frames_thwc.shape
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
-    return cv2.LUT(rows, table[:, :, 0] if table.shape[2] == 1 else table).reshape(frames_thwc.shape)
+    return cv2.LUT(_rows(frames_thwc), table[:, :, 0] if table.shape[2] == 1 else table).reshape(frames_thwc.shape)
 
 
 def histograms(frames_thwc: np.ndarray) -> np.ndarray:
     """Counts `[C, 256]` of the levels in the whole clip."""
-    channels = _rgb_shape(frames_thwc)[-1]
-    return np.stack([np.bincount(frames_thwc[..., c].ravel(), minlength=256) for c in range(channels)])
+    import cv2
+
+    _check_rgb(frames_thwc)
+    # By frame: OpenCV counts in float32, which is exact to 2^24 pixels
+    counts = [[cv2.calcHist([frame], [c], None, [256], [0, 256]).ravel() for c in range(3)] for frame in frames_thwc]
+    return np.array(counts).astype(np.int64).sum(axis=0)  # [C, 256]
 
 
 def scale_brightness(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
@@ -127,17 +129,20 @@ def scale_brightness(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
 
 
 def scale_contrast(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
-    mean_grey = float(histograms(frames_thwc) @ LEVELS @ LUMA) / (frames_thwc.size / 3)
+    import cv2
+
+    _check_rgb(frames_thwc)
+    sums = np.array(cv2.sumElems(_rows(frames_thwc))[:3])
+    mean_grey = float(sums @ LUMA) / (frames_thwc.size / 3)
     return lookup(frames_thwc, mean_grey + (LEVELS - mean_grey) * factor)
 
 
 def scale_saturation(frames_thwc: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
-    num_frames, height, width, channels = _rgb_shape(frames_thwc)
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
+    _check_rgb(frames_thwc)
     mix = factor * np.eye(3) + (1 - factor) * np.tile(LUMA, (3, 1))
-    return cv2.transform(rows, mix).reshape(frames_thwc.shape)
+    return cv2.transform(_rows(frames_thwc), mix).reshape(frames_thwc.shape)
 
 
 def turn_hue(frames_thwc: np.ndarray, turn: float) -> np.ndarray:
@@ -146,9 +151,10 @@ def turn_hue(frames_thwc: np.ndarray, turn: float) -> np.ndarray:
     steps = round(turn * 256)
     if steps == 0:
         return frames_thwc
-    num_frames, height, width, channels = _rgb_shape(frames_thwc)
-    rows = np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)  # [T*H, W, C]
-    hsv = cv2.cvtColor(rows, cv2.COLOR_RGB2HSV_FULL)  # hue 0..255 is a full turn, so uint8 wraps around rightly
+    _check_rgb(frames_thwc)
+    hsv = cv2.cvtColor(
+        _rows(frames_thwc), cv2.COLOR_RGB2HSV_FULL
+    )  # hue 0..255 is a full turn, so uint8 wraps around rightly
     hsv[..., 0] += np.uint8(steps % 256)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL).reshape(frames_thwc.shape)
 
@@ -157,8 +163,13 @@ def solarize(frames_thwc: np.ndarray, threshold: int) -> np.ndarray:
     return lookup(frames_thwc, np.where(threshold > LEVELS, LEVELS, 255 - LEVELS))
 
 
-def _rgb_shape(frames_thwc: np.ndarray) -> tuple[int, int, int, int]:
+def _rows(frames_thwc: np.ndarray) -> np.ndarray:
+    """The clip as one tall picture, `[T*H, W, C]`: one call of OpenCV for all frames."""
     num_frames, height, width, channels = frames_thwc.shape
+    return np.ascontiguousarray(frames_thwc).reshape(num_frames * height, width, channels)
+
+
+def _check_rgb(frames_thwc: np.ndarray) -> None:
+    channels = frames_thwc.shape[-1]
     if channels != 3:
         raise ValueError(f"transforms of colour need the 3 channels of RGB, these frames have {channels}")
-    return num_frames, height, width, channels

@@ -190,16 +190,17 @@ class HorizontalFlip:
         return _mirror(frames_thwc) if rng.random() < self.prob else frames_thwc
 
 
-# The crops of a test: uint8 [T, H, W, C] -> uint8 [S, T, size, size, C]. Clips smaller than `size` raise ValueError.
+# The crops of a test: uint8 [T, H, W, C] -> uint8 [S, T, size, size, C], written into `out` where that is given. Clips
+# smaller than `size` raise ValueError. Maps of coordinates, of larger integers, may be cropped as well.
 
 
-def center_crop(frames_thwc: np.ndarray, size: int) -> np.ndarray:
+def center_crop(frames_thwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """The centre, offsets rounded down."""
     _, height, width, _ = frames_thwc.shape
-    return _crops(frames_thwc, size, [((height - size) // 2, (width - size) // 2)])
+    return _crops(frames_thwc, size, [((height - size) // 2, (width - size) // 2)], out)
 
 
-def three_crops(frames_thwc: np.ndarray, size: int) -> np.ndarray:
+def three_crops(frames_thwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """Left, centre, right of a landscape clip; top, centre, bottom of a portrait one; offsets rounded up.
 
     Source: SlowFast and TimeSformer, `uniform_crop`.
@@ -210,28 +211,32 @@ def three_crops(frames_thwc: np.ndarray, size: int) -> np.ndarray:
         offsets = [(0, left), (top, left), (height - size, left)]
     else:
         offsets = [(top, 0), (top, left), (top, width - size)]
-    return _crops(frames_thwc, size, offsets)
+    return _crops(frames_thwc, size, offsets, out)
 
 
-def ten_crops(frames_thwc: np.ndarray, size: int) -> np.ndarray:
+def ten_crops(frames_thwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """Top left, top right, bottom left, bottom right, centre: each followed by its mirror image.
 
     The mirror images of optical flow have their x inverted. Source: TSN and TSM, `GroupOverSample`.
     """
-    _, height, width, _ = frames_thwc.shape
-    crops = _crops(frames_thwc, size, crop_offsets(height, width, size, size, more=False))
-    return np.stack([view for crop in crops for view in (crop, _mirror(crop))])  # [S, T, H, W, C]
+    num_frames, height, width, channels = frames_thwc.shape
+    if out is None:
+        out = np.empty((10, num_frames, size, size, channels), frames_thwc.dtype)
+    _crops(frames_thwc, size, crop_offsets(height, width, size, size, more=False), out[0::2])
+    for crop, mirrored in zip(out[0::2], out[1::2], strict=True):
+        _mirror(crop, mirrored)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
 class ViewCrop:
     """A way to crop for a test, and the number S of crops it makes."""
 
-    crop: Callable[[np.ndarray, int], np.ndarray]
+    crop: Callable[[np.ndarray, int, np.ndarray | None], np.ndarray]
     num_crops: int
 
-    def __call__(self, frames_thwc: np.ndarray, size: int) -> np.ndarray:
-        return self.crop(frames_thwc, size)
+    def __call__(self, frames_thwc: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+        return self.crop(frames_thwc, size, out)
 
 
 VIEW_CROPS = {"center": ViewCrop(center_crop, 1), "three": ViewCrop(three_crops, 3), "ten": ViewCrop(ten_crops, 10)}
@@ -249,18 +254,29 @@ def crop_offsets(height: int, width: int, crop_height: int, crop_width: int, *, 
 # Helpers
 
 
-def _crops(frames_thwc: np.ndarray, size: int, offsets: list[tuple[int, int]]) -> np.ndarray:
-    _, height, width, _ = frames_thwc.shape
+def _crops(frames_thwc: np.ndarray, size: int, offsets: list[tuple[int, int]], out: np.ndarray | None) -> np.ndarray:
+    num_frames, height, width, channels = frames_thwc.shape
     if size > min(height, width):
         raise ValueError(f"cannot cut {size}x{size} pixels from frames of {width}x{height}: resize them first")
-    crops = [frames_thwc[:, top : top + size, left : left + size] for top, left in offsets]
-    return np.stack(crops) if len(crops) > 1 else crops[0][None]  # [S, T, H, W, C]
+    if out is None:
+        out = np.empty((len(offsets), num_frames, size, size, channels), frames_thwc.dtype)
+    for (top, left), crop in zip(offsets, out, strict=True):
+        crop[:] = frames_thwc[:, top : top + size, left : left + size]
+    return out  # [S, T, H, W, C]
 
 
-def _mirror(frames_thwc: np.ndarray) -> np.ndarray:
-    mirrored = frames_thwc[:, :, ::-1]
+def _mirror(frames_thwc: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    import cv2
+
+    mirrored = np.empty(frames_thwc.shape, frames_thwc.dtype) if out is None else out
+    if frames_thwc.dtype != np.uint8:
+        mirrored[:] = frames_thwc[:, :, ::-1]
+        return mirrored
+    # NumPy takes 30 times as long to copy from right to left, whoever has to do it later where this is a view
+    for frame, result in zip(frames_thwc, mirrored, strict=True):
+        cv2.flip(frame, 1, dst=result)
     if frames_thwc.shape[-1] == 2:
-        mirrored = np.stack([255 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
+        mirrored[..., 0] = 255 - mirrored[..., 0]
     return mirrored
 
 

@@ -25,6 +25,13 @@ def test_colour_against_closed_formulas():
     assert (out == out[..., :1]).all()
 
 
+def test_histograms_count_each_channel_of_the_whole_clip():
+    frames = np.minimum(noise(3) * np.array([1, 0, 2], np.uint8), 250)[:, 3:40, ::2]  # no row lies beside the next
+    counts = color.histograms(frames)
+    for channel in range(3):
+        np.testing.assert_array_equal(counts[channel], np.bincount(frames[..., channel].ravel(), minlength=256))
+
+
 def test_hue_turns_pure_colours():
     red = np.zeros((1, 2, 2, 3), np.uint8)
     red[..., 0] = 240

@@ -156,6 +156,14 @@ def test_crops_of_a_landscape_and_a_portrait():
     assert tuple(center_crop(places(11, 20), 4)[0, 0, 0, 0]) == (3, 8)
 
 
+@pytest.mark.parametrize("name", VIEW_CROPS)
+def test_crops_of_a_map_of_coordinates(name):
+    rows, columns = np.mgrid[:400, :600]
+    crops = VIEW_CROPS[name](np.stack([rows, columns, rows], axis=-1)[None], 300)
+    assert {"center": (50, 150), "three": (50, 300), "ten": (50, 449)}[name] == tuple(crops[-1, 0, 0, 0, :2])
+    assert tuple(crops[-1, 0, -1, -1, :2]) == (349, {"center": 449, "three": 599, "ten": 150}[name])
+
+
 def test_ten_crops_are_corners_and_centre_each_with_its_mirror():
     frames = np.concatenate([places(12, 20), np.zeros((1, 12, 20, 1), np.uint8)], axis=-1)  # 3 channels: no flow
     crops = ten_crops(frames, 4)
@@ -168,6 +176,9 @@ def test_view_crops(name):
     view = VIEW_CROPS[name]
     assert view(noise(), 32).shape == (view.num_crops, 4, 32, 32, 3)
     assert view(noise(1, 32, 32), 32).shape == (view.num_crops, 1, 32, 32, 3)
+    out = np.zeros((view.num_crops, 4, 32, 32, 3), np.uint8)
+    assert view(noise(), 32, out) is out
+    np.testing.assert_array_equal(out, view(noise(), 32))
     with pytest.raises(ValueError, match=r"cannot cut 50x50 pixels from frames of 64x48"):
         view(noise(), 50)
 
