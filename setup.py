@@ -29,6 +29,7 @@ RUNTIMES = ["onnxruntime", "openvino"]
 SERVE = ["fastapi", "prometheus-client", "python-multipart", "uvicorn", *RUNTIMES]
 TESTS = ["pytest", "ruff", "mypy", "types-PyYAML", "types-tqdm", "httpx", "pyarrow", "selenium"]
 DEMO = ["gradio>=6", *RUNTIMES]
+SHARDS = ["webdataset"]
 
 setup(
     name="paddlevid",
@@ -61,9 +62,10 @@ setup(
         "int8": ["nncf"],
         "openvino": ["openvino"],
         "serve": SERVE,
+        "shards": SHARDS,
         "demo": DEMO,
         "parity": ["torch", "transformers"],
-        "dev": [*TESTS, *ONNX, *SERVE, *DEMO],
+        "dev": [*TESTS, *ONNX, *SERVE, *DEMO, *SHARDS],
     },
     entry_points={
         "console_scripts": [

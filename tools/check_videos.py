@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("-c", "--config", help="a recipe: how its lists are written, frames named and videos decoded")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
-    parser.add_argument("--format", choices=("video", "frames"), help="of LIST, without -c (video)")
+    parser.add_argument("--format", choices=("video", "frames", "shards"), help="of LIST, without -c (video)")
     parser.add_argument("--multi_label", action="store_true", help="LIST has several labels a video; without -c")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode at once (one a core)")
     parser.add_argument(
@@ -68,7 +68,7 @@ def main() -> int:
     data = read_data(args)
     root = data.root if args.config and args.root is None else args.root
     records = find_records(args.input, data, root)
-    check_outputs(args)
+    check_outputs(args, data)
     source = FrameSource(data.decoder, data.frame_template, data.frame_start_index)
     found = scan(records, source, args.workers or num_cores(), args.timeout)
     write_results(args, records, found)
@@ -86,12 +86,14 @@ def read_data(args: argparse.Namespace) -> "DataConfig":
     return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label)
 
 
-def check_outputs(args: argparse.Namespace) -> None:
+def check_outputs(args: argparse.Namespace, data: "DataConfig") -> None:
     """See now, not after hours, that the results can be written."""
     from paddlevid.deploy.inputs import LIST_SUFFIXES
     from paddlevid.errors import ConfigError
 
     source = Path(args.input)
+    if args.good and data.format == "shards":
+        raise ConfigError("--good is for lists of videos: what is bad in a shard stays in it")
     if args.good and not (source.is_file() and source.suffix.lower() in LIST_SUFFIXES):
         raise ConfigError(f"--good {args.good}: needs a list, and {source} is none")
     outputs = [path for path in (args.output, args.good) if path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from paddlevid.data.dataset import FrameSource
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
-from paddlevid.data.pyav_reader import HAD_TO_GUESS, demux, open_container
+from paddlevid.data.pyav_container import demux, open_container, video_stream
+from paddlevid.data.pyav_reader import HAD_TO_GUESS
 from paddlevid.data.records import Record
+from paddlevid.data.shards import ShardRecord, clip_file
 from paddlevid.data.structure import DamagedVideoError, TruncatedVideoError
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
@@ -56,10 +59,12 @@ def check_record(source: FrameSource, record: Record, tick: Tick) -> Finding | N
             if record.num_frames is not None:
                 return _check_pictures(reader, tick)
             num_frames = reader.num_frames
-        return _check_frames(record.path, num_frames, tick)
+        with clip_file(record) if isinstance(record, ShardRecord) else nullcontext(record.path) as path:
+            return _check_frames(path, num_frames, tick)
     except DataError as error:
         reason = str(error).removeprefix(f"{record.path}: ")
-        return Finding(_kind(record.path, error), reason.removeprefix("damaged: ").removeprefix("cut off: "))
+        file = record.shard if isinstance(record, ShardRecord) else record.path
+        return Finding(_kind(file, error), reason.removeprefix("damaged: ").removeprefix("cut off: "))
 
 
 def _kind(path: str, error: DataError) -> str:
@@ -133,7 +138,7 @@ def _decode(container: Any, tick: Callable[[], None]) -> _Tally:
     import av
 
     tally = _Tally()
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     stream.codec_context.thread_count = 1
     # MP4 counts also those frames that its edit list leaves out
     tally.num_promised = stream.frames if "avi" in container.format.name else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections.abc import Iterator, Sequence
@@ -101,3 +102,17 @@ def labels_of(records: Sequence[Record], missing: int) -> np.ndarray:
         labels = np.array(records._labels, np.int64)
         return np.where((labels == _NONE) | (labels == _SEVERAL), missing, labels)
     return np.array([missing if record.label is None else record.label for record in records], np.int64)
+
+
+def digest_of(records: Sequence[Record]) -> str:
+    """SHA-256 of the names and labels, in their order."""
+    if not isinstance(records, Records):
+        held = Records()
+        for record in records:
+            held.append(record.name, record.label, record.num_frames, record.labels)
+        records = held
+    columns = (records._names, records._ends, records._labels, records._labels_of_all, records._label_ends)
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(memoryview(column))
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from paddlevid.data.annotations import read_list
 from paddlevid.data.records import Record
+from paddlevid.data.shard_lists import names_shards
 from paddlevid.errors import DataError
 from paddlevid.schema.data import DataConfig
 
@@ -33,6 +34,8 @@ LIST_SUFFIXES = {".txt", ".csv", ".list"}
 def find_records(path: str | Path, data: DataConfig, root: str | Path | None = None) -> Sequence[Record]:
     """Records of a video, of all videos under a folder, of a folder of frames, or of a list (.txt, .csv, .list).
 
+    With `data.format` "shards" also of .tar shards: one, a pattern, a folder or a list of them.
+
     A folder whose pictures are named by `data.frame_template` is one record; a model does not mind where frames are
     from. Lists have the format that the model was trained with; their relative paths begin at `root`, by default at the
     folder of the list: where the training data lay on another machine is no matter here.
@@ -41,9 +44,13 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
         DataError: there is nothing at `path`, or nothing in it that can be read.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
+    is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
+    format = data.format
+    if format == "shards" and not names_shards(str(path)):
+        format = "video"  # a model does not mind where its videos are from, either
+    if is_list or format == "shards":
         root = path.parent if root is None else root
-        return read_list(path, format=data.format, root=root, labelled=False, multi_label=data.multi_label)
+        return read_list(path, format=format, root=root, labelled=False, multi_label=data.multi_label)
     if path.is_file():
         return [Record(path=str(path), name=str(path))]
     if not path.is_dir():

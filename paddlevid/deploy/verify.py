@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid import build
-from paddlevid.data.annotations import multi_hot, read_list
+from paddlevid.data.annotations import multi_hot
 from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.predictor import Predictor
@@ -67,15 +67,8 @@ def recipe_records(cfg: Config, list_path: str | None = None) -> Sequence[Record
     """The videos of the recipe's test list, or of another one; none where it cannot be read on this machine."""
     split = cfg.test or cfg.valid
     assert split is not None
-    data = cfg.data
     try:
-        return read_list(
-            list_path or split.list,
-            format=data.format,
-            root=data.root,
-            num_classes=data.num_classes,
-            multi_label=data.multi_label,
-        )
+        return build.read_recipe_list(cfg.data, list_path or split.list)
     except DataError:
         if list_path is not None:
             raise

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paddlevid.data.annotations import check_files, multi_hot, read_list
+from paddlevid.data.annotations import check_files, find_missing, multi_hot, read_list
 from paddlevid.data.records import Record
 from paddlevid.errors import DataError
 
@@ -215,6 +215,24 @@ def test_check_files(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     with pytest.raises(DataError, match=r"b\.mp4: no such file or folder; 2 of the 3"):
         check_files(records)
+
+
+def test_missing_files_of_large_folders(tmp_path, monkeypatch):
+    """Whose names are read at once; those that are written otherwise are asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "many").mkdir()
+    for number in range(100):
+        (tmp_path / "many" / f"{number}.mp4").touch()
+        (tmp_path / f"{number}.mp4").touch()
+    for prefix in (f"{tmp_path}/many/", f"{tmp_path}//many//", "many/", ""):
+        paths = [f"{prefix}{number}.mp4" for number in range(102)] + [
+            f"{prefix}../{tmp_path.name}",
+            f"{prefix}nowhere/x",
+        ]
+        gone = [f"{prefix}{name}" for name in ("100.mp4", "101.mp4", "nowhere/x")]
+        found = find_missing([Record(path) for path in paths])
+        assert found == (gone if "many" not in prefix else [*gone[:2], f"{prefix}../{tmp_path.name}", gone[2]])
+    assert find_missing([Record(f"gone/{number}.mp4") for number in range(100)])[99] == "gone/99.mp4"
 
 
 def test_some_files_may_be_missing(tmp_path, capsys):

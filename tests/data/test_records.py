@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from paddlevid.data.records import Record, Records, labels_of
+from paddlevid.data.records import Record, Records, digest_of, labels_of
 
 FIELDS = [
     ("a b,c.mp4", 3, None, None),
@@ -53,3 +53,17 @@ def test_a_long_list_costs_little_more_than_its_text():
     tracemalloc.stop()
     assert size < 4 * 26 * len(records)  # 26 bytes a name
     assert len(pickle.dumps(records)) < 3 * 26 * len(records)
+
+
+def test_a_digest_tells_other_names_labels_and_orders(records):
+    changes = [("x", 3, None, None), ("a b,c.mp4", 4, None, None), ("a b,c.mp4", None, None, (3,))]
+    lists = [FIELDS, FIELDS[::-1], FIELDS[:-1], *([change, *FIELDS[1:]] for change in changes)]
+    digests = set()
+    for fields in lists:
+        other = Records("another root")
+        for field in fields:
+            other.append(*field)
+        assert digest_of(list(other)) == digest_of(other)
+        digests.add(digest_of(other))
+    assert len(digests) == len(lists)
+    assert digest_of(records) in digests
