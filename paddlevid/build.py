@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
 from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import check_files, read_list
+from paddlevid.data.class_names import CLASS_NAMES_FILE, number_names, read_class_names
 from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
 from paddlevid.data.loader import TrainPlan
 from paddlevid.data.mixing import Mixing
 from paddlevid.data.records import Records
+from paddlevid.data.shards import shard_numbers
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, EvalConfig, TimeSformerConfig, ViewsConfig
 from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig
@@ -65,7 +69,13 @@ def build_normalize(cfg: Config) -> Any:
 
 def build_source(data: DataConfig) -> FrameSource:
     """How frames are read."""
-    return FrameSource(data.decoder, data.frame_template, data.frame_start_index)
+    return FrameSource(
+        data.decoder,
+        data.frame_template,
+        data.frame_start_index,
+        frame_fps=data.frame_fps,
+        timeout_sec=data.read_timeout_sec,
+    )
 
 
 def build_sampling(data: DataConfig, num_frames: int) -> Sampling:
@@ -94,17 +104,38 @@ def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     )
 
 
+def _class_names(data: DataConfig, list_path: str) -> list[str] | None:
+    """What classes are called in a list; None where they have no names."""
+    beside = os.path.join(list_path, CLASS_NAMES_FILE) if os.path.isdir(list_path) else list_path
+    names = read_class_names(data.class_names, data.num_classes, list_path=beside)
+    return None if names == number_names(data.num_classes) else names
+
+
+def read_recipe_list(data: DataConfig, list_path: str) -> Records:
+    """A list with labels, written as the recipe says; whether its files are there is another matter.
+
+    Raises:
+        DataError: the list cannot be read, or a line or a label is wrong.
+    """
+    return read_list(
+        list_path,
+        format=data.format,
+        root=data.root,
+        num_classes=data.num_classes,
+        multi_label=data.multi_label,
+        class_names=partial(_class_names, data, list_path),
+    )
+
+
 def read_records(cfg: Config, list_path: str, *, max_missing_share: float) -> Records:
     """Read and check a list file with labels; files that are missing are warned of.
 
     Raises:
         DataError: the list cannot be read, a line or a label is wrong, or more files are missing than this share.
     """
-    data = cfg.data
-    records = read_list(
-        list_path, format=data.format, root=data.root, num_classes=data.num_classes, multi_label=data.multi_label
-    )
-    check_files(records, max_missing_share=max_missing_share)
+    records = read_recipe_list(cfg.data, list_path)
+    if cfg.data.format != "shards":  # whose index is read from them
+        check_files(records, max_missing_share=max_missing_share)
     return records
 
 
@@ -126,8 +157,16 @@ def build_train_dataset(cfg: Config) -> TrainDataset:
 def build_plan(cfg: Config, dataset: TrainDataset) -> TrainPlan:
     """Which samples make up each step of the run."""
     train = cfg.train
-    labels = dataset.labels if train.class_balanced else None
-    return TrainPlan(len(dataset), train.global_batch, train.batch_size, train.epochs, cfg.seed, labels)
+    return TrainPlan(
+        num_samples=len(dataset),
+        global_batch=train.global_batch,
+        batch_size=train.batch_size,
+        epochs=train.epochs,
+        seed=cfg.seed,
+        labels=dataset.labels if train.class_balanced else None,
+        shards=shard_numbers(dataset.records),
+        shards_at_once=train.shards_at_once,
+    )
 
 
 def build_loss(cfg: Config, dataset: TrainDataset) -> Any:

@@ -54,6 +54,7 @@ class TrainState:
     best_step: int | None = None
     validated: bool = True
     bad_videos: dict[str, str] = field(default_factory=dict)  # name -> reason
+    class_names: list[str] = field(default_factory=list)  # none where classes are but numbers
 
 
 def save_weights(model: paddle.nn.Layer, path: str | Path) -> None:
@@ -234,6 +235,8 @@ def read_train_state(path: Path) -> TrainState:
         if not isinstance(state.config, dict) or not isinstance(state.bad_videos, dict):
             raise ValueError("a part is missing")
         if not isinstance(state.best_score, float | int | None) or not isinstance(state.data, dict):
+            raise ValueError("a part is missing")
+        if not isinstance(state.class_names, list):
             raise ValueError("a part is missing")
         return state
     except (OSError, ValueError, TypeError, AttributeError) as error:

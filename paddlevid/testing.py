@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from paddlevid import __version__, build
 from paddlevid.config import dump_section
-from paddlevid.data.dataset import ViewDataset, read_class_names
+from paddlevid.data.class_names import read_class_names
+from paddlevid.data.dataset import ViewDataset
 from paddlevid.errors import ConfigError, DataError
 from paddlevid.evaluate import Evaluation, evaluate
 from paddlevid.precision import Precision, choose_precision
@@ -44,7 +45,7 @@ def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Ev
     device = set_device(cfg.device)
     ranks = init_ranks()  # before what may fail on one host alone, so that the others hear of it
     dataset = build.build_eval_dataset(cfg, split)
-    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
+    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes, weights=weights, list_path=split.list)
     setup_logging(None, ranks.rank)
     precision = choose_precision(cfg.train.amp, device)
     model = build.build_model(cfg)

@@ -21,8 +21,8 @@ ROWS = [
     {"build", "losses", "optim", "metrics", "weights", "precision", "pictures"},
     {"optimizer_state", "sharding", "ema", "checkpoint", "journal"},
     {"evaluate", "report", "training"},
-    {"train", "testing", "deploy"},
-    {"serve", "demo"},
+    {"train", "testing", "deploy", "prepare"},
+    {"serve", "demo", "doctor"},
 ]
 PARTS = set.union(*ROWS)
 
@@ -110,7 +110,11 @@ def test_only_config_reads_yaml() -> None:
 
 def test_what_runs_an_exported_folder_needs_no_paddle() -> None:
     makers = {"paddlevid.deploy.export", "paddlevid.deploy.graphs", "paddlevid.deploy.verify"}
-    names = [name for name in MODULES if part_of(name) in {"deploy", "serve", "demo", "data"} and name not in makers]
+    names = [
+        name
+        for name in MODULES
+        if part_of(name) in {"deploy", "serve", "demo", "data", "prepare"} and name not in makers
+    ]
     names = [name for name in names if name not in {"paddlevid.data.loader", "paddlevid.serve.__main__"}]
     script = f"""
 import importlib, sys

@@ -16,7 +16,7 @@ import pytest
 
 from paddlevid import build, schema
 from paddlevid.config import load_config
-from paddlevid.data.dataset import read_class_names
+from paddlevid.data.class_names import read_class_names
 from paddlevid.schema import Config
 from paddlevid.schema.types import Section
 from paddlevid.weights import list_weights

@@ -99,7 +99,7 @@ def open_model(args: argparse.Namespace) -> "tuple[Manifest, Run]":
 
     cfg = load_config(args.config, args.override)
     set_device(cfg.device)
-    manifest = make_manifest(cfg, version=paddlevid.__version__)
+    manifest = make_manifest(cfg, version=paddlevid.__version__, weights=args.weights)
     model = build.build_model(cfg)
     load_trained(model, args.weights)
     explainer = RawFrameExplainer(build.build_normalize(cfg), model)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypedDict
 
 import numpy as np
 
 from paddlevid.data.mixing import Mixing
 from paddlevid.data.records import Record, labels_of
+from paddlevid.data.shards import ShardClip, ShardRecord
 from paddlevid.data.transforms import VIEW_CROPS, ResizeShortSide
 from paddlevid.data.video import FrameFolder, FrameReader, open_video
 from paddlevid.errors import DataError
@@ -59,16 +59,20 @@ class TrainSample(TypedDict):
 
 @dataclass(frozen=True)
 class FrameSource:
-    """How the frames of a record are read: from a video or, where it has a number of frames, a folder of pictures."""
+    """How the frames of a record are read: from a video, a tar shard or, where it has a number of frames, a folder."""
 
     decoder: str = "auto"
     frame_template: str = "img_{:05d}.jpg"
     frame_start_index: int = 1
+    frame_fps: float = 30.0  # of folders, which do not tell
+    timeout_sec: float = 60.0  # for one record, where workers read
 
     def open(self, record: Record) -> FrameReader:
+        if isinstance(record, ShardRecord):
+            return ShardClip(record, self.decoder)
         if record.num_frames is None:
             return open_video(record.path, decoder=self.decoder)
-        return FrameFolder(record.path, record.num_frames, self.frame_template, self.frame_start_index)
+        return FrameFolder(record.path, record.num_frames, self.frame_template, self.frame_start_index, self.frame_fps)
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,13 @@ class Views:
         with self.source.open(record) as reader:
             indices = self.sampling(reader.num_frames, reader.fps, rng=None, num_clips=self.num_clips)
             frames = reader.read(indices.reshape(-1))  # [clips*T, H, W, C]
-        frames = ResizeShortSide(self.short_side)(frames, _NO_RANDOMNESS)
-        crops = VIEW_CROPS[self.crop](frames, self.size)  # [S, clips*T, H, W, C]
-        num_crops, _, height, width, channels = crops.shape
-        views = crops.reshape(num_crops, self.num_clips, self.num_frames, height, width, channels)
-        return np.ascontiguousarray(views.swapaxes(0, 1)).reshape(-1, self.num_frames, height, width, channels)
+        crop, (height, width, channels) = VIEW_CROPS[self.crop], frames.shape[1:]
+        views = np.empty((self.num_views, self.num_frames, self.size, self.size, channels), np.uint8)
+        clips = frames.reshape(self.num_clips, self.num_frames, height, width, channels)
+        # Clip by clip: what is resized lies in the cache when it is cropped
+        for clip, out in zip(clips, np.split(views, self.num_clips), strict=True):
+            crop(ResizeShortSide(self.short_side)(clip, _NO_RANDOMNESS), self.size, out)
+        return views
 
 
 _NO_RANDOMNESS = np.random.default_rng(0)
@@ -206,31 +212,3 @@ class ViewDataset:
 
 def _label(record: Record) -> int:
     return UNLABELLED if record.label is None else record.label
-
-
-def read_class_names(source: str | None, num_classes: int) -> list[str]:
-    """Class names by label: of a shipped list (`kinetics400`), of a file with one name a line, or the bare numbers.
-
-    Raises:
-        DataError: there is no such list, or it names another number of classes.
-    """
-    if source is None:
-        return [str(label) for label in range(num_classes)]
-    shipped = Path(__file__).parent.parent / "labels"
-    path = shipped / f"{source}.txt"
-    if not path.is_file():
-        path = Path(source)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(file.stem for file in shipped.glob("*.txt")))
-        raise DataError(
-            f"class names {source!r}: neither a shipped list ({known}) nor a readable file: {error}"
-        ) from None
-    names = [line.strip() for line in lines if line.strip()]
-    if len(names) != num_classes:
-        raise DataError(
-            f"class names {source!r}: {len(names)} names for data.num_classes {num_classes}; set data.class_names to a "
-            "file with a name a line, or to null"
-        )
-    return names

@@ -102,6 +102,7 @@ def export_model(
     manifest = make_manifest(
         cfg,
         version=paddlevid.__version__,
+        weights=weights,
         weights_sha256=checksum(locate(weights)),
         feature_dim=int(model.head.weight.shape[0]),
         state_size=graphs["online"].model.state_size if "online" in graphs else 0,

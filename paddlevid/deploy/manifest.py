@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from paddlevid.config import dump_section, load_section
-from paddlevid.data.dataset import read_class_names
+from paddlevid.data.class_names import read_class_names
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, ViewsConfig
 from paddlevid.schema.data import DataConfig
@@ -90,9 +90,18 @@ class Manifest(Section):
 
 
 def make_manifest(
-    cfg: Config, *, version: str, weights_sha256: str = "", feature_dim: int = 0, state_size: int = 0
+    cfg: Config,
+    *,
+    version: str,
+    weights: str | Path | None = None,
+    weights_sha256: str = "",
+    feature_dim: int = 0,
+    state_size: int = 0,
 ) -> Manifest:
-    """Describe a recipe's model: its clip, the views of its `test` section (of `valid` without one), its classes."""
+    """Describe a recipe's model: its clip, the views of its `test` section (of `valid` without one), its classes.
+
+    The names of these may lie beside the `weights`.
+    """
     split = cfg.test or cfg.valid
     if split is None:
         raise ConfigError("the config needs a test or valid section, which says how a video is looked at")
@@ -105,7 +114,9 @@ def make_manifest(
         state_size=state_size,
         data=cfg.data,
         views=views,
-        class_names=tuple(read_class_names(cfg.data.class_names, cfg.data.num_classes)),
+        class_names=tuple(
+            read_class_names(cfg.data.class_names, cfg.data.num_classes, weights=weights, list_path=split.list)
+        ),
     )
 
 

@@ -44,11 +44,12 @@ class DataConfig(Section):
     mean: PerChannel
     std: PerChannel
     sampling: SamplingConfig
-    format: Literal["video", "frames"] = "video"
-    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    format: Literal["video", "frames", "shards"] = "video"
+    decoder: Literal["auto", "decord", "opencv", "pyav"] = "auto"
     read_timeout_sec: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     frame_template: str = "img_{:05d}.jpg"
     frame_start_index: NonNegativeInt = 1
+    frame_fps: Annotated[float, Field(gt=0, le=1000)] = 30.0
     root: str = ""
     class_names: str | None = None
 

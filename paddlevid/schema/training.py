@@ -53,6 +53,7 @@ class TrainConfig(Section):
     global_batch: PositiveInt
     batch_size: PositiveInt
     num_workers: NonNegativeInt = 4
+    shards_at_once: PositiveInt = 16
 
     # What is learned from
     class_balanced: bool = False

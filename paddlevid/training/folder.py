@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paddlevid.checkpoint import list_checkpoints
+from paddlevid.data.class_names import CLASS_NAMES_FILE
 from paddlevid.errors import ConfigError
+from paddlevid.runtime import atomic_write
 
 if TYPE_CHECKING:
     from paddlevid.training.run import Run
@@ -47,3 +49,13 @@ def check_room(run: Run) -> None:
             f"output_dir {run.out} has {free / 1e6:,.1f} MB free; the checkpoints and the best weights of this model "
             f"take {needed / 1e6:,.1f} MB: make room, choose another one, or keep fewer with train.keep_checkpoints"
         )
+
+
+def write_class_names(run: Run, *, resumed: bool) -> None:
+    """Write them beside the weights, where testing and export look for them."""
+    path, names = run.out / CLASS_NAMES_FILE, run.known_names
+    if names:
+        text = "".join(f"{name}\n" for name in names)
+        atomic_write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    elif not resumed:
+        path.unlink(missing_ok=True)  # of a run that kept nothing else

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlevid.checkpoint import list_checkpoints, what_is_torn
+from paddlevid.data.class_names import number_names
 from paddlevid.data.dataset import TrainDataset
+from paddlevid.data.records import digest_of
 from paddlevid.errors import ConfigError, WeightsError
 from paddlevid.runtime import logger
 
@@ -16,6 +17,8 @@ from paddlevid.runtime import logger
 WITHOUT_EFFECT = {
     "output_dir",
     "data.root",  # what is on the list is compared by itself
+    "data.class_names",  # and so are the names
+    "data.read_timeout_sec",
     "model.recompute",
     "train.list",
     "train.num_workers",
@@ -99,10 +102,7 @@ def check_steps(old: dict[str, Any], new: dict[str, Any]) -> None:
 
 def describe_data(dataset: TrainDataset) -> dict:
     """What tells one training list from another, for checkpoints."""
-    lines = "".join(
-        f"{record.name} {record.label if record.labels is None else record.labels}\n" for record in dataset.records
-    )
-    return {"num_samples": len(dataset), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    return {"num_samples": len(dataset), "sha256": digest_of(dataset.records)}
 
 
 def compare_data(old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -118,3 +118,20 @@ def compare_data(old: dict[str, Any], new: dict[str, Any]) -> None:
         )
     if old["sha256"] != new["sha256"]:
         logger.warning("warning: train.list names other videos or labels than those of the run to resume")
+
+
+def names_to_go_on_with(old: list[str], new: list[str]) -> list[str]:
+    """The class names of a resumed run: the new ones or, where these are but numbers, those of the checkpoint, if any.
+
+    Tells where a class has got another name.
+    """
+    if len(old) != len(new) or old == new:
+        return new
+    if new == number_names(len(new)):
+        return old
+    label = next(label for label in range(len(new)) if old[label] != new[label])
+    logger.warning(
+        f"warning: class {label} is named {new[label]!r}, in the run to resume {old[label]!r}: are the labels of "
+        "train.list still the same?"
+    )
+    return new

@@ -14,7 +14,8 @@ import paddle
 from paddlevid import build
 from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
-from paddlevid.data.dataset import TrainDataset, ViewDataset, read_class_names
+from paddlevid.data.class_names import number_names, read_class_names
+from paddlevid.data.dataset import TrainDataset, ViewDataset
 from paddlevid.data.loader import TrainPlan
 from paddlevid.ema import EMA
 from paddlevid.errors import ConfigError
@@ -34,9 +35,16 @@ from paddlevid.runtime import Ranks, atomic_write, init_ranks, logger, set_devic
 from paddlevid.schema import Config
 from paddlevid.sharding import Shards
 from paddlevid.training.bad_videos import BadVideos
-from paddlevid.training.folder import KEPT, check_folder, check_room
+from paddlevid.training.folder import KEPT, check_folder, check_room, write_class_names
 from paddlevid.training.lock import FolderLock
-from paddlevid.training.resume import check_steps, compare_data, describe_data, find_checkpoint, warn_of_changes
+from paddlevid.training.resume import (
+    check_steps,
+    compare_data,
+    describe_data,
+    find_checkpoint,
+    names_to_go_on_with,
+    warn_of_changes,
+)
 from paddlevid.weights import load_weights
 from paddlevid.weights.transfer import shown
 
@@ -93,10 +101,16 @@ class Run:
     best_step: int | None = None
     validated: bool = True
     shown: bool = False
+    starved_logs: int = 0  # lines of the log in a row that tell of more waiting for data than computing
     saved_step: int | None = None
     saved_at: float = field(default_factory=time.monotonic)
     checkpoint: Path | None = None
     save_failure: OSError | None = None
+
+    @property
+    def known_names(self) -> list[str]:
+        """The class names; none where classes are but numbers."""
+        return [] if self.class_names == number_names(self.cfg.data.num_classes) else self.class_names
 
     def train_mode(self) -> None:
         train_mode(self.parallel, self.held)
@@ -140,7 +154,7 @@ def prepare_run(
         raise ConfigError("train.early_stop_epochs needs --validate: it is the score that has to rise")
     device = set_device(cfg.device)
     ranks = init_ranks()  # before what may fail on one host alone, so that the others hear of it
-    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes)
+    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes, list_path=cfg.train.list)
     dataset = build.build_train_dataset(cfg)
     valid_set = build.build_eval_dataset(cfg, cfg.valid) if validate and cfg.valid else None
     # The first process alone reads and writes: the folder of a host may be its own
@@ -198,13 +212,14 @@ def prepare_run(
 
 
 def _prepare_folder(run: Run, *, resumed: bool) -> None:
-    """Write the recipe, and remove what a killed run left half done; see that there is room."""
+    """Write the recipe and the class names, and remove what a killed run left half done; see that there is room."""
     on_first(run.ranks, lambda: check_room(run))
     if run.ranks.rank != 0:
         return
     # Export and test take the recipe from here, with all that -o changed
     recipe = dump_section(run.cfg)
     atomic_write(run.out / "config.yaml", lambda path: Path(path).write_text(recipe, encoding="utf-8"))
+    write_class_names(run, resumed=resumed)
     for left_behind in (path for name in KEPT for path in run.out.glob(f".{name}.*")):
         left_behind.unlink(missing_ok=True)
     prepare_root(run.out / "checkpoints", resumed_step=run.step if resumed else None)
@@ -293,3 +308,4 @@ def _resume(run: Run, checkpoint: Path, weights: str | None) -> None:
     check_steps(state.config, run.cfg.model_dump(mode="json"))
     warn_of_changes(state.config, run.cfg.model_dump(mode="json"))
     compare_data(state.data, run.data_identity)
+    run.class_names = names_to_go_on_with(state.class_names, run.class_names)

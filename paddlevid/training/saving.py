@@ -139,6 +139,7 @@ def train_state(run: Run) -> TrainState:
         best_step=run.best_step,
         validated=run.validated,
         bad_videos=run.bad_videos.reasons,
+        class_names=run.known_names,
     )
 
 

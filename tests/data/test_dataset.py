@@ -7,9 +7,7 @@ import pytest
 
 from paddlevid import build
 from paddlevid.config import load_config
-from paddlevid.data.dataset import read_class_names
 from paddlevid.data.loader import TrainPlan, train_batches, view_batches
-from paddlevid.errors import DataError
 
 
 def batches_of(cfg, workers):
@@ -160,12 +158,3 @@ def test_a_bug_in_a_dataset_is_raised_and_does_not_hang(tiny_recipe):
     plan = TrainPlan(16, 4, 4, epochs=1, seed=0)
     with pytest.raises(ZeroDivisionError):
         list(train_batches(dataset, plan, start_step=0, rank=0, world=1, num_workers=0))
-
-
-def test_class_names():
-    assert read_class_names("kinetics400", 400)[5] == "archery"
-    assert read_class_names(None, 3) == ["0", "1", "2"]
-    with pytest.raises(DataError, match=r"400 names for data\.num_classes 2"):
-        read_class_names("kinetics400", 2)
-    with pytest.raises(DataError, match="no_such_list"):
-        read_class_names("no_such_list", 2)

@@ -109,7 +109,9 @@ def open_model(
     from paddlevid.weights import locate
     from paddlevid.weights.read import checksum
 
-    manifest = make_manifest(cfg, version=paddlevid.__version__, weights_sha256=checksum(locate(weights)))
+    manifest = make_manifest(
+        cfg, version=paddlevid.__version__, weights=weights, weights_sha256=checksum(locate(weights))
+    )
     manifest = with_views(manifest, num_clips, crop)
     return Predictor.from_parts(manifest, DynamicModel(cfg, weights), batch_size=batch_size, num_readers=num_workers)
 

@@ -1,0 +1,37 @@
+"""Lists of UCF101's three splits: python tools/prepare_ucf101.py DIR"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from paddlevid.prepare.command import Recipe, add_arguments, prepare
+from paddlevid.runtime import run_command
+
+RECIPE = Recipe("configs/timesformer_ucf101.yaml", "timesformer_k400")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Match the official splits of UCF101 with the videos under a folder, check these, and write "
+        "train_split1.txt, test_split1.txt, ..., class_names.txt, missing.txt and bad_videos.txt. Started again, it "
+        "goes on where it was."
+    )
+    parser.add_argument("videos", metavar="DIR", help="where the videos are, in whatever folders")
+    parser.add_argument(
+        "--annotations", metavar="DIR", help="where classInd.txt and trainlist01.txt are (found in DIR)"
+    )
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    from paddlevid.prepare.ucf101 import draft_ucf101
+
+    prepare(args.videos, args, RECIPE, lambda tree: draft_ucf101(tree, args.annotations))
+
+
+if __name__ == "__main__":
+    run_command(main)
