@@ -13,6 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,10 +122,14 @@ def _end_after(sentinel: int) -> None:
 
 @contextlib.contextmanager
 def signals_held(*names: str) -> Iterator[None]:
-    """Processes started meanwhile never get these signals; this one gets them afterwards. Without effect on Windows."""
+    """Processes of `multiprocessing` started meanwhile never get these signals; this one gets them afterwards.
+
+    Without effect on Windows.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # else it is started with the first process, and lets signals through meanwhile
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in names})
     try:
         yield

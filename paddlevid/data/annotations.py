@@ -107,15 +107,15 @@ def find_missing(records: Sequence[Record]) -> list[str]:
     asked: dict[str, int] = {}
     names: dict[str, set[str]] = {}
     missing = []
-    for record in records:
-        path = record.path
+    for path in records.paths() if isinstance(records, Records) else (record.path for record in records):
         folder, _, name = path.rpartition("/")
-        if folder not in names:
+        known = names.get(folder)
+        if known is None:
             asked[folder] = asked.get(folder, 0) + 1
             if asked[folder] == _MANY_OF_A_FOLDER:
                 names[folder] = _names_in(path.removesuffix(name) or os.curdir)
         # A name that is written otherwise, as some systems allow, is not among them
-        if name not in names.get(folder, ()) and not os.path.exists(path):
+        if (known is None or name not in known) and not os.path.exists(path):
             missing.append(path)
     return missing
 

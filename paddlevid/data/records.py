@@ -85,6 +85,15 @@ class Records(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
 
+    def paths(self) -> Iterator[str]:
+        """The `path` of each record, several times as fast as by way of records."""
+        names, prefix, start = bytes(self._names), os.path.join(self.root, ""), 0
+        for end in self._ends:
+            name = names[start:end].decode("utf-8", "surrogateescape")
+            # What may be an absolute path, also one of Windows, is left to the library
+            yield os.path.join(self.root, name) if name[:1] in "/\\" or name[1:2] == ":" else prefix + name
+            start = end
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented

@@ -33,6 +33,7 @@ def test_records_are_those_that_were_added(records):
     ]
     assert list(records) == expected
     assert records == expected
+    assert list(records.paths()) == paths
     assert records != expected[:-1]
     assert records[-1] == expected[-1]
     assert records[np.int64(1)] == expected[1]
