@@ -17,7 +17,7 @@ from paddlevid import build
 from paddlevid.config import load_config
 from paddlevid.data import workers
 from paddlevid.data.dataset import FrameSource
-from paddlevid.data.loader import TrainPlan, train_batches
+from paddlevid.data.loader import TrainPlan, train_batches, view_batches
 from paddlevid.data.shared_memory import SharedBytes
 from paddlevid.data.workers import read_ahead
 from paddlevid.errors import DataError
@@ -92,6 +92,21 @@ def test_a_video_that_crashes_its_decoder_is_a_bad_video(dataset):
     assert [batch[2] for batch in read] == [batch[2] for batch in expected]
     for got, want in zip(read, expected, strict=True):
         np.testing.assert_array_equal(got[0], want[0])
+
+
+def test_a_test_scores_all_but_the_video_that_crashes_its_decoder(tiny_recipe):
+    cfg = load_config(tiny_recipe())
+    dataset = build.build_eval_dataset(cfg, cfg.test)
+    source = Treacherous(crashes=(dataset.records[4].name,))
+    treacherous = dataclasses.replace(dataset, views=dataclasses.replace(dataset.views, source=source))
+    batches = list(view_batches(treacherous, videos_per_batch=3, rank=0, world=1, num_workers=2))
+    errors = [error for batch in batches for error in batch["errors"]]
+    assert [number for number, error in enumerate(errors) if error] == [4]
+    assert errors[4].startswith(f"{dataset.records[4].path}: the process that read this video died 2 times")
+    frames = np.concatenate([batch["frames"].numpy() for batch in batches])
+    assert not frames[4].any()
+    for number in (3, 5):
+        np.testing.assert_array_equal(frames[number], dataset[number]["frames"])
 
 
 def test_a_crash_that_does_not_come_again_changes_nothing(dataset, tmp_path):
