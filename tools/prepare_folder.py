@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paddlevid.prepare.command import Recipe, add_arguments, prepare
+from paddlevid.prepare.command import TIMESFORMER_UNMIRRORED, Recipe, add_arguments, prepare
 from paddlevid.runtime import run_command
 
 
@@ -17,9 +17,9 @@ def parse_arguments() -> argparse.Namespace:
         "train, val and test, that split is taken. Started again, it goes on where it was."
     )
     parser.add_argument("videos", metavar="DIR", help="a folder with a folder for each class")
-    parser.add_argument("--valid_share", type=float, default=0.1, metavar="SHARE", help="of each class (0.1)")
-    parser.add_argument("--test_share", type=float, default=0.0, metavar="SHARE", help="of each class (0)")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws other videos (0)")
+    parser.add_argument("--valid_share", type=float, metavar="SHARE", help="of each class (0.1)")
+    parser.add_argument("--test_share", type=float, metavar="SHARE", help="of each class (0)")
+    parser.add_argument("--seed", type=int, help="another one draws other videos (0)")
     parser.add_argument(
         "--group",
         metavar="REGEX",
@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_arguments(parser)
     args = parser.parse_args()
-    if args.seed < 0:
+    if args.seed is not None and args.seed < 0:
         parser.error("--seed must be at least 0")
     return args
 
@@ -38,9 +38,12 @@ def main() -> None:
     from paddlevid.prepare.stratify import Shares
 
     name = Path(args.videos).resolve().name
-    recipe = Recipe("configs/timesformer_ucf101.yaml", "timesformer_k400", (f"output_dir=output/{name}",))
-    shares = Shares(args.valid_share, args.test_share, args.seed)
-    prepare(args.videos, args, recipe, lambda tree: draft_folder(tree, shares, group=args.group, skip=args.output))
+    overrides = (f"output_dir=output/{name}",)
+    recipe = Recipe("configs/timesformer_ucf101.yaml", "timesformer_k400", overrides, TIMESFORMER_UNMIRRORED)
+    given = {"valid": args.valid_share, "test": args.test_share, "seed": args.seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    shares = Shares(**given) if given else None
+    prepare(args.videos, args, recipe, lambda tree: draft_folder(tree, shares, group=args.group, output=args.output))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paddlevid.prepare.command import Recipe, add_arguments, prepare
+from paddlevid.prepare.command import TIMESFORMER_UNMIRRORED, Recipe, add_arguments, prepare
 from paddlevid.runtime import run_command
 
-RECIPE = Recipe("configs/timesformer_ucf101.yaml", "timesformer_k400", ("output_dir=output/timesformer_hmdb51",))
+RECIPE = Recipe(
+    "configs/timesformer_ucf101.yaml",
+    "timesformer_k400",
+    ("output_dir=output/timesformer_hmdb51",),
+    TIMESFORMER_UNMIRRORED,
+)
 
 
 def parse_arguments() -> argparse.Namespace:

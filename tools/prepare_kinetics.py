@@ -6,10 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paddlevid.prepare.command import Recipe, add_arguments, prepare
+from paddlevid.prepare.command import TIMESFORMER_UNMIRRORED, Recipe, add_arguments, prepare
 from paddlevid.runtime import run_command
 
-RECIPE = Recipe("configs/timesformer_k400.yaml", "vit_b16_imagenet_timm")
+RECIPE = Recipe("configs/timesformer_k400.yaml", "vit_b16_imagenet_timm", unmirrored=TIMESFORMER_UNMIRRORED)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -33,7 +33,8 @@ class Verdict(NamedTuple):
 class Journal:
     """A file with a line for each video that was checked: what a killed process has found, the next one need not.
 
-    It holds the verdicts by name; the last one on a video counts. A line that was cut off is dropped.
+    It holds the verdicts by name; the last one on a video counts. A line that was cut off is dropped. `written` are the
+    names of the files beside it that a run wrote or was about to write; None where nothing is known of these.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,6 +42,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         self.verdicts: dict[str, Verdict] = {}
+        self.written: list[str] | None = None
         self._file.seek(0)
         end = 0
         for line in self._file:
@@ -49,15 +51,29 @@ class Journal:
                 break
             end += len(line)
             try:
-                name, *verdict = json.loads(line)
+                content = json.loads(line)
+                if isinstance(content, dict):
+                    self.written = [name for name in content["written"] if os.path.basename(name) == name]
+                    continue
+                name, *verdict = content
                 self.verdicts[name] = Verdict(*verdict)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, KeyError):
                 continue  # damaged, or not ours: that video is checked again
 
     def add(self, name: str, verdict: Verdict) -> None:
         """Keep a verdict; it is with the system when this returns."""
         self.verdicts[name] = verdict
-        self._file.write(json.dumps([name, *verdict]).encode() + b"\n")
+        self._add_line([name, *verdict])
+
+    def note_written(self, names: Iterable[str]) -> None:
+        """Keep which files beside it are ours, in place of what is known of that."""
+        names = sorted(names)
+        if names != self.written:
+            self.written = names
+            self._add_line({"written": names})
+
+    def _add_line(self, content: object) -> None:
+        self._file.write(json.dumps(content).encode() + b"\n")
         self._file.flush()
 
     def __enter__(self) -> Journal:

@@ -8,7 +8,8 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,15 @@ class Recipe:
     config: str
     weights: str
     overrides: tuple[str, ...] = ()
+    unmirrored: str = ""  # the override that leaves `horizontal_flip` out, where the recipe has it
+
+
+MIRRORED = re.compile(r"(?<![A-Za-z])(left|right|LEFT|RIGHT)(?![a-z])|(Left|Right)(?![a-z])")
+MAX_CLASSES_SHOWN = 10
+# Of all TimeSformer recipes that the tools name
+TIMESFORMER_UNMIRRORED = (
+    "train.transforms=[{kind: short_side_jitter, min_size: 256, max_size: 320}, {kind: random_crop}]"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +103,11 @@ def prepare(
     check_output(draft, output)
     with Journal(output / JOURNAL_FILE) as journal:
         checked = _check(draft, args, journal)
-    summaries = write_lists(draft, checked.bad, output)
-    print(_summary(draft, checked, summaries, output, tree.notes, time.monotonic() - start))
-    print(_next_command(draft, [part.split for part in summaries if part.num_videos], output, recipe))
+        summaries = write_lists(draft, checked.bad, output, journal)
+    lists = _lists_to_use(draft, [part.split for part in summaries if part.num_videos])
+    notes = [*tree.notes, *draft.notes, *_empty_classes(draft, checked), *_notes_on_use(draft, lists, recipe)]
+    print(_summary(draft, checked, summaries, output, notes, time.monotonic() - start))
+    print(_next_command(draft, lists, output, recipe))
 
 
 def _scan(root: str | Path) -> Tree:
@@ -128,23 +140,40 @@ def _check(draft: Draft, args: argparse.Namespace, journal: Journal) -> Checked:
 def _summary(
     draft: Draft, checked: Checked, summaries: list[SplitSummary], output: Path, notes: list[str], seconds: float
 ) -> str:
-    from paddlevid.prepare.lists import BAD_FILE, MISSING_FILE
+    from paddlevid.prepare.lists import BAD_FILE, MISSING_FILE, count
 
     width = max(len(part.split) for part in summaries) + len(".txt")
     lines = [f"root of the lists: {draft.root.absolute()}", f"lists, class names and what is wrong: {output}"]
     for part in (part for part in summaries if part.num_videos + part.num_missing + part.num_bad):
+        noun = "video" if part.num_videos == 1 else "videos"
         counts = (
-            f"{part.num_videos:7} videos, {part.num_classes} classes, {part.num_missing} missing, {part.num_bad} broken"
+            f"{part.num_videos:7} {noun}, {_num_classes(part.num_classes)}, {part.num_missing} missing, "
+            f"{part.num_bad} broken" + (" left out" if part.num_bad else "")
         )
         lines.append(f"  {part.split + '.txt':{width}} {counts}" + ("" if part.num_videos else " (not written)"))
     if any(draft.missing.values()):
         lines.append(f"missing videos: {MISSING_FILE}")
     if checked.bad:
         lines.append(f"broken videos, with reasons: {BAD_FILE}")
-    lines += [f"note: {note}" for note in (*notes, *draft.notes, *_empty_classes(draft, checked))]
+    lines += [f"note: {note}" for note in notes]
     known = f", {checked.num_known} known from an earlier run" if checked.num_known else ""
-    lines.append(f"{len(draft.class_names)} classes; {checked.num_checked} videos checked{known}; {seconds:.1f} s")
+    lines.append(_class_counts(draft, checked))
+    lines.append(f"{count(checked.num_checked, 'video')} checked{known}; {seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _num_classes(number: int) -> str:
+    return "1 class" if number == 1 else f"{number} classes"
+
+
+def _class_counts(draft: Draft, checked: Checked) -> str:
+    """The first classes with the number of their videos, each counted once however many lists have it."""
+    label_of = {entry.name: entry.label for entries in draft.splits.values() for entry in entries}
+    numbers = Counter(label for name, label in label_of.items() if name not in checked.bad)
+    shown = [f"{name} {numbers[label]}" for label, name in enumerate(draft.class_names[:MAX_CLASSES_SHOWN])]
+    num_left = len(draft.class_names) - len(shown)
+    more = f", and {num_left} more" if num_left else ""
+    return f"{_num_classes(len(draft.class_names))}: {', '.join(shown)}{more}"
 
 
 def _empty_classes(draft: Draft, checked: Checked) -> list[str]:
@@ -161,27 +190,49 @@ def _empty_classes(draft: Draft, checked: Checked) -> list[str]:
     return notes
 
 
-def _next_command(draft: Draft, written: list[str], output: Path, recipe: Recipe) -> str:
-    """The command that trains on the lists or, where there is none to train on, tests."""
+def _lists_to_use(draft: Draft, written: list[str]) -> dict[str, str]:
+    """The lists with labels to train, validate and test on; of the last two, one stands in for the other."""
     usable = [split for split in written if draft.is_labelled(split)]
     train = next((split for split in usable if split.startswith("train")), None)
     suffix = "" if train is None else train.removeprefix("train")
     others = [split for split in (f"valid{suffix}", f"test{suffix}") if split in usable]
+    lists = {"train": train, "valid": next(iter(others), None), "test": next(reversed(others), None)}
+    return {use: split for use, split in lists.items() if split}
+
+
+def _notes_on_use(draft: Draft, lists: Mapping[str, str], recipe: Recipe) -> list[str]:
+    """What the command below does that nobody may have meant."""
+    notes = []
+    valid = lists.get("valid", "")
+    if "train" in lists and valid.startswith("test"):
+        notes.append(f"no list for validation: the command validates on {valid}.txt, and best.pdparams is chosen by it")
+    elif valid.startswith("valid") and lists["test"] == valid:
+        notes.append(f"no list with labels for testing: the command names {valid}.txt as test.list, too")
+    mirrored = [name for name in draft.class_names if MIRRORED.search(name)]
+    if "train" in lists and mirrored and recipe.unmirrored:
+        notes.append(
+            f"class names hold left or right, such as {mirrored[0]!r}, and the recipe mirrors half of the clips; where "
+            f"that changes the class, add -o {shlex.quote(recipe.unmirrored)}"
+        )
+    return notes
+
+
+def _next_command(draft: Draft, lists: Mapping[str, str], output: Path, recipe: Recipe) -> str:
+    """The command that trains on the lists or, where there is none to train on, tests."""
+    if not lists:
+        return "no list with labels was written: there is nothing to train on or to test"
     values: dict[str, str | int | None] = {
         "data.root": str(draft.root.absolute()),
         "data.num_classes": len(draft.class_names),
         "data.class_names": None,  # those beside the list
     }
-    lists = {"train": train, "valid": next(iter(others), None), "test": next(reversed(others), None)}
-    values |= {f"{key}.list": str((output / f"{split}.txt").absolute()) for key, split in lists.items() if split}
+    values |= {f"{use}.list": str((output / f"{split}.txt").absolute()) for use, split in lists.items()}
     options = [f"{key}={_as_yaml(value)}" for key, value in values.items()] + list(recipe.overrides)
     words = ["python", "main.py", "-c", recipe.config]
-    if train is None and not others:
-        return "no list with labels was written: there is nothing to train on or to test"
-    if train is None:
-        title, words = "test on it:", [*words, "--test", "-w", "WEIGHTS"]
+    if "train" in lists:
+        title, words = "train on it:", [*words, *(["--validate"] if "valid" in lists else []), "-w", recipe.weights]
     else:
-        title, words = "train on it:", [*words, *(["--validate"] if others else []), "-w", recipe.weights]
+        title, words = "test on it:", [*words, "--test", "-w", "WEIGHTS"]
     return f"{title}\n{shlex.join([*words, *(word for option in options for word in ('-o', option))])}"
 
 

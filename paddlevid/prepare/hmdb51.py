@@ -34,9 +34,11 @@ def draft_hmdb51(tree: Tree, annotations: str | Path | None = None) -> Draft:
         )
     class_names = sorted({class_name for class_name, _ in found})
     numbers = sorted({number for _, number in found})
-    finder = Finder(tree, ignore_case=True)
+    finder = Finder(tree, ignore_case=True, class_names=class_names)
     splits: dict[str, list[Entry]] = {f"{use}_split{number}": [] for number in numbers for use in ("train", "test")}
     missing: dict[str, list[str]] = defaultdict(list)
+    owners: dict[str, str] = {}  # video -> the class that asked first for it
+    claimed_again: set[str] = set()
     for number in numbers:
         for label, class_name in enumerate(class_names):
             path = found.get((class_name, number))
@@ -44,6 +46,9 @@ def draft_hmdb51(tree: Tree, annotations: str | Path | None = None) -> Draft:
                 raise DataError(f"{class_name}_test_split{number}.txt is missing; other classes have split {number}")
             for video, use in _read_uses(path):
                 name = finder.find([PurePosixPath(video).stem], class_name)
+                if name is not None and owners.setdefault(name, class_name) != class_name:
+                    claimed_again.add(name)
+                    name = None
                 if use is None:
                     continue
                 split = f"{use}_split{number}"
@@ -51,7 +56,14 @@ def draft_hmdb51(tree: Tree, annotations: str | Path | None = None) -> Draft:
                     missing[split].append(f"{class_name}/{video}")
                 else:
                     splits[split].append(Entry(name, label))
-    return Draft(tree.root, class_names, splits, dict(missing), finder.notes())
+    notes = finder.notes()
+    if claimed_again:
+        first = min(claimed_again)
+        notes.append(
+            f"{len(claimed_again)} video(s) in no class folder that several classes list, such as {first}: taken for "
+            f"{owners[first]}, missing for the others"
+        )
+    return Draft(tree.root, class_names, splits, dict(missing), notes)
 
 
 def _read_uses(path: Path) -> list[tuple[str, str | None]]:

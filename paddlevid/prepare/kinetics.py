@@ -54,7 +54,7 @@ def draft_kinetics(tree: Tree, csv_paths: Sequence[str | Path]) -> Draft:
         _check_labels(rows.values())
     num_repeated = len(clips) - sum(len(rows) for rows in splits.values())
     notes = [f"{num_repeated} row(s) repeated in the CSV files"] if num_repeated else []
-    finder = Finder(tree, ignore_case=False)
+    finder = Finder(tree, ignore_case=False, class_names=class_names)
     entries: dict[str, list[Entry]] = {split: [] for split, rows in splits.items() if rows}
     missing: dict[str, list[str]] = defaultdict(list)
     taken: set[str] = set()

@@ -34,11 +34,11 @@ def scan_tree(root: str | Path, on_files: Callable[[int], object] = lambda count
     `on_files` is called with the number of files of each folder.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or it is a file.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: is a file; give the folder" if root.exists() else f"{root}: no such folder")
     tree, seen = Tree(root), set()
     unreadable: list[OSError] = []
     for folder, folders, files in os.walk(root, followlinks=True, onerror=unreadable.append):
@@ -78,26 +78,35 @@ def _sort_files(tree: Tree, prefix: str, files: list[str]) -> None:
 
 
 class Finder:
-    """Finds the videos of a tree by their names without suffix, and keeps what it came upon."""
+    """Finds the videos of a tree by their names without suffix, and keeps what it came upon.
 
-    def __init__(self, tree: Tree, *, ignore_case: bool) -> None:
+    A folder that is named after one of `class_names` holds videos of no other class.
+    """
+
+    def __init__(self, tree: Tree, *, ignore_case: bool, class_names: Iterable[str] = ()) -> None:
         self._ignore_case = ignore_case
+        self._class_folders = {plain(class_name) for class_name in class_names} - {""}
         self._found: defaultdict[str, list[str]] = defaultdict(list)
         self._num_videos = len(tree.videos)
         self._used: set[str] = set()
         self._several: dict[str, list[str]] = {}
+        self._of_others: dict[tuple[str, str], str] = {}  # class and name that were asked for -> a file that is there
         for name in tree.videos:
             self._found[self._key(PurePosixPath(name).stem)].append(name)
 
     def find(self, stems: Iterable[str], class_name: str = "") -> str | None:
         """The video that bears one of the names, the first before the others; None where there is none.
 
-        Of several files, a repaired one goes first, then one in the folder of its class.
+        Of several files, a repaired one goes first, then one in the folder of its class. One in the folder of another
+        class is none.
         """
-        names = [name for stem in stems for name in self._found.get(self._key(stem), ())]
+        of_any = [name for stem in stems for name in self._found.get(self._key(stem), ())]
+        names = [name for name in of_any if self._class_folder(name) in ("", plain(class_name)) or not class_name]
         if not names:
+            if of_any:
+                self._of_others[class_name, PurePosixPath(of_any[0]).stem] = of_any[0]
             return None
-        best = min(names, key=lambda name: (_REPLACEMENT not in name, not _is_in(name, class_name)))
+        best = min(names, key=lambda name: (_REPLACEMENT not in name, not self._class_folder(name)))
         if len(names) > 1:
             self._several[best] = [name for name in names if name != best]
         self._used.update(names)
@@ -109,6 +118,12 @@ class Finder:
         if self._several:
             taken, others = next(iter(self._several.items()))
             notes.append(f"{len(self._several)} video(s) there more than once, such as {taken} (taken) and {others[0]}")
+        if self._of_others:
+            (class_name, _), other = next(iter(self._of_others.items()))
+            notes.append(
+                f"{len(self._of_others)} video(s) count as missing: what bears the name lies in the folder of another "
+                f"class, such as {other} for {class_name}"
+            )
         num_left = self._num_videos - len(self._used)
         if num_left:
             names = (name for group in self._found.values() for name in group)
@@ -119,9 +134,10 @@ class Finder:
     def _key(self, stem: str) -> str:
         return stem.lower() if self._ignore_case else stem
 
-
-def _is_in(name: str, class_name: str) -> bool:
-    return bool(class_name) and plain(PurePosixPath(name).parent.name) == plain(class_name)
+    def _class_folder(self, name: str) -> str:
+        """The plain name of the class in whose folder a video lies, however deep; empty outside of such folders."""
+        folders = (plain(folder.name) for folder in PurePosixPath(name).parents)
+        return next((folder for folder in folders if folder in self._class_folders), "")
 
 
 def plain(class_name: str) -> str:

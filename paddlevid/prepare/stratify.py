@@ -61,7 +61,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"--group {pattern!r}: not a regular expression: {error}") from None
+        raise ConfigError(f"--group '{pattern}': not a regular expression: {error}") from None
 
 
 def draw_split(
@@ -84,7 +84,7 @@ def draw_split(
     groups = _Groups(classes, group)
     num_videos = sum(map(len, classes.values()))
     if group is not None and groups.num_unmatched == num_videos:
-        raise ConfigError(f"--group {group!r}: found in no name, such as {next(iter(groups.videos))}")
+        raise ConfigError(f"--group '{group}': found in no name, such as {next(iter(groups.videos))}")
     notes = []
     for split, share, num_later in (("test", shares.test, 1 + (shares.valid > 0)), ("valid", shares.valid, 1)):
         if share == 0:
@@ -94,7 +94,7 @@ def draw_split(
             notes.append(f"{len(without)} class(es) with too few videos for {split}, such as {without[0]}")
     if groups.num_unmatched:
         notes.append(
-            f"{groups.num_unmatched} video(s) in whose names --group {group!r} finds nothing; each stands alone"
+            f"{groups.num_unmatched} video(s) in whose names --group '{group}' finds nothing; each stands alone"
         )
     drawn = {name: groups.split_of.get(key, "train") for key, names in groups.videos.items() for name in names}
     return drawn, notes

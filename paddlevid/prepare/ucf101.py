@@ -36,7 +36,7 @@ def draft_ucf101(tree: Tree, annotations: str | Path | None = None) -> Draft:
         raise DataError(
             f"{files['classind.txt'].parent}: neither trainlist01.txt nor testlist01.txt beside classInd.txt"
         )
-    finder = Finder(tree, ignore_case=True)
+    finder = Finder(tree, ignore_case=True, class_names=class_names)
     splits: dict[str, list[Entry]] = {}
     missing: dict[str, list[str]] = {}
     for split in sorted(lists, key=lambda split: (split.rpartition("split")[2], split.startswith("test"))):

@@ -37,6 +37,8 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def bad_names(folder: Path) -> dict[str, str]:
+    if not (folder / "bad_videos.txt").exists():
+        return {}
     return dict(line.split("\t", 1) for line in lines(folder / "bad_videos.txt"))
 
 
@@ -57,7 +59,7 @@ def test_broken_videos_are_listed_with_reasons(videos, run_tool, tmp_path):
     assert bad["b/gone.mp4"] == "missing: No such file or directory"
     expected = [(f"{'ab'[number % 2]}/{number:02d}.mp4", number % 2) for number in range(16)]
     assert records(videos / "train.txt", videos) == sorted(expected)
-    assert "train.txt      16 videos, 2 classes, 0 missing, 6 broken" in out
+    assert "train.txt      16 videos, 2 classes, 0 missing, 6 broken left out" in out
 
 
 def test_what_was_checked_is_not_checked_again(videos, run_tool):
@@ -66,7 +68,7 @@ def test_what_was_checked_is_not_checked_again(videos, run_tool):
     replace(videos / "a" / "02.mp4", b"junk")
     os.utime(videos / "a" / "02.mp4")  # as large as it was, but of now
     out = run_tool("prepare_folder", videos)[1]
-    assert "1 videos checked, 15 known from an earlier run" in out
+    assert "1 video checked, 15 known from an earlier run" in out
     assert list(bad_names(videos)) == ["a/02.mp4"]
     out = run_tool("prepare_folder", videos, "--check", "full")[1]  # asks for more than is known of good ones
     assert "15 videos checked, 1 known from an earlier run" in out
@@ -74,8 +76,20 @@ def test_what_was_checked_is_not_checked_again(videos, run_tool):
     assert "0 videos checked, 16 known" in run_tool("prepare_folder", videos)[1]
     with (videos / "checked_videos.jsonl").open("rb+") as journal:  # the last line is cut off
         journal.truncate(journal.seek(0, os.SEEK_END) - 5)
-    assert "1 videos checked, 15 known" in run_tool("prepare_folder", videos, "--check", "full")[1]
+    assert "1 video checked, 15 known" in run_tool("prepare_folder", videos, "--check", "full")[1]
     assert "0 videos checked, 16 known" in run_tool("prepare_folder", videos, "--check", "full")[1]
+
+
+def test_what_is_missing_or_bad_no_longer_leaves_no_file(videos, run_tool):
+    (videos / "a" / "empty.mp4").touch()
+    run_tool("prepare_folder", videos)
+    assert list(bad_names(videos)) == ["a/empty.mp4"]
+    assert not (videos / "missing.txt").exists()
+    (videos / "missing.txt").write_text("of somebody else\n")
+    (videos / "a" / "empty.mp4").unlink()
+    assert run_tool("prepare_folder", videos)[0] == 0
+    assert not (videos / "bad_videos.txt").exists()
+    assert (videos / "missing.txt").read_text() == "of somebody else\n"
 
 
 def test_a_verdict_is_with_the_system_at_once(tmp_path):
@@ -120,7 +134,7 @@ def test_a_killed_run_goes_on_where_it_was(videos, run_tool, tmp_path):
     assert code == 0
     assert f"{257 - known} videos checked, {known} known from an earlier run" in out
     assert run_tool("prepare_folder", videos, "--output", tmp_path / "whole", "--check", "full")[0] == 0
-    for name in ("train.txt", "valid.txt", "class_names.txt", "bad_videos.txt", "missing.txt"):
+    for name in ("train.txt", "valid.txt", "class_names.txt", "bad_videos.txt"):
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

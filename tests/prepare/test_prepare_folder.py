@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from dataset_trees import command, lines, plant, records
 
 from paddlevid.config import load_config
+from paddlevid.data.annotations import read_list
 from paddlevid.errors import ConfigError
+from paddlevid.prepare.command import MIRRORED, TIMESFORMER_UNMIRRORED
 from paddlevid.prepare.stratify import Shares, draw_split
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +138,11 @@ def test_folders_of_a_split_are_taken_as_it(tmp_path, run_tool):
     assert records(root / "valid.txt", root) == [("val/a/3.mp4", 0)]
     assert records(root / "test.txt", root) == [("testing/a/x/5.mp4", 0), ("testing/b/4.mp4", 1)]
     assert "1 class(es) without a video in valid, such as b" in out
+    assert "2 classes: a 3, b 2" in out
+    told = "note: the split is that of the folders, whatever shares and --group say"
+    assert told not in out
+    for option in (("--valid_share", "0.1"), ("--group", "x")):
+        assert told in run_tool("prepare_folder", root, "--check", "none", *option)[1]
     plant(root, "val/c/6.mp4")
     assert "class 'c' has videos for valid, and none for training" in run_tool("prepare_folder", root)[2]
 
@@ -147,6 +156,11 @@ def test_folders_of_a_split_are_taken_as_it(tmp_path, run_tool):
         (["a/1.mp4", "b/1.txt", "c/1.mp4"], "b: a class without videos (1 of 3 folders have none)"),
         (["train/a/1.mp4", "training/a/1.mp4"], "train, training: two of these folders are of the same split"),
         (["val/a/1.mp4", "test/a/1.mp4"], "no folder train beside these"),
+        (
+            ["train/1.mp4", "train/2.mp4", "test/3.mp4"],
+            "test, train are named like splits, not classes, and test/3.mp4 lies in no class folder; expected "
+            "test/CLASS/VIDEO",
+        ),
     ],
 )
 def test_folders_that_make_no_lists(names, message, tmp_path, run_tool):
@@ -172,3 +186,97 @@ def test_lists_of_an_earlier_split_do_not_stay(tmp_path, run_tool):
         options = ("--check", "none", "--valid_share", share, "--test_share", share)
         assert run_tool("prepare_folder", root, *options)[0] == 0
         assert sorted(path.name for path in root.glob("t*.txt")) + [p.name for p in root.glob("v*.txt")] == left
+
+
+def test_folders_named_by_numbers_have_these_as_labels(tmp_path, run_tool):
+    root = plant(tmp_path / "whole", *(f"{number}/1.mp4" for number in range(12)))
+    options = ("--check", "none", "--valid_share", "0")
+    code, out, _ = run_tool("prepare_folder", root, *options)
+    assert code == 0
+    assert records(root / "train.txt", root) == [(f"{number}/1.mp4", number) for number in range(12)]
+    assert "12 classes: 0 1, 1 1, 2 1, 3 1, 4 1, 5 1, 6 1, 7 1, 8 1, 9 1, and 2 more" in out
+    assert "is not the label" not in out
+    (root / "1" / "1.mp4").unlink()
+    (root / "1").rmdir()
+    out = run_tool("prepare_folder", root, *options)[1]
+    assert "note: 10 class(es) named by a number that is not the label, such as 2, which has label 1" in out
+
+
+def test_classes_may_lie_a_level_deeper(tmp_path, run_tool):
+    root = plant(tmp_path / "high", *(f"{top}/{key}/1.mp4" for top in ("setA", "setB") for key in "012"))
+    out = run_tool("prepare_folder", root, "--check", "none")[1]
+    assert (
+        "note: 2 of 2 class folders hold videos in further folders, such as setA/0/1.mp4: they are of class setA; if "
+        f"the folders below are the classes, give {root / 'setA'}\n" in out
+    )
+    plant(root, "setC/1.mp4", "setC/2.mp4")
+    out = run_tool("prepare_folder", root, "--check", "none")[1]
+    assert (
+        "note: 2 of 3 class folders hold videos in further folders, such as setA/0/1.mp4: they are of class setA\n"
+        in out
+    )
+    assert "3 classes: setA 3, setB 3, setC 2\n" in out
+
+
+@pytest.mark.parametrize("output", ["lists/x", "lists"])
+def test_the_output_folder_is_no_class(output, tmp_path, run_tool):
+    root = plant(tmp_path, "a/1.mp4", "b/1.mp4")
+    for _ in range(2):
+        assert run_tool("prepare_folder", root, "--check", "none", "--output", root / output)[0] == 0
+    assert lines(root / output / "class_names.txt") == ["a", "b"]
+
+
+def test_a_class_folder_is_a_class_even_with_the_lists_in_it(tmp_path, run_tool):
+    root = plant(tmp_path, "a/1.mp4", "b/1.mp4")
+    for _ in range(2):
+        assert run_tool("prepare_folder", root, "--check", "none", "--output", root / "b")[0] == 0
+    assert lines(root / "b" / "class_names.txt") == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", [["Path, winding", "b"], ["Path, winding", "path, straight"]])
+def test_no_list_begins_like_a_table(names, tmp_path, run_tool):
+    root = plant(tmp_path, *(f"{name}/1.mp4" for name in names))
+    assert run_tool("prepare_folder", root, "--check", "none", "--valid_share", "0")[0] == 0
+    # Not below the root of the list, where the reader may tell by the files that are there
+    read = read_list(root / "train.txt", format="video", root=tmp_path / "elsewhere")
+    assert sorted((record.name.removeprefix("./"), record.label) for record in read) == [
+        (f"{name}/1.mp4", label) for label, name in enumerate(names)
+    ]
+
+
+def test_left_and_right_are_told_with_the_recipe_that_keeps_them(tmp_path, run_tool):
+    root = plant(tmp_path, "turn_left/1.mp4", "bright/1.mp4", "turn_left/2.mp4", "bright/2.mp4")
+    out = run_tool("prepare_folder", root, "--check", "none")[1]
+    note = next(line for line in out.splitlines() if "hold left or right, such as 'turn_left'" in line)
+    words, overrides = command(out)
+    unmirrored = shlex.split(note.partition("add -o ")[2])
+    recipe, without = (load_config(ROOT / words[3], overrides + more) for more in ([], unmirrored))
+    kept = [transform for transform in recipe.train.transforms if transform.kind != "horizontal_flip"]
+    assert len(kept) == len(recipe.train.transforms) - 1
+    assert without.train.transforms == tuple(kept)
+    assert "note: no list with labels for testing: the command names valid.txt as test.list, too" in out
+    (root / "turn_left").rename(root / "copyright")
+    assert "left or right" not in run_tool("prepare_folder", root, "--check", "none")[1]
+
+
+@pytest.mark.parametrize("tool", ["folder", "kinetics", "ucf101", "hmdb51", "ssv2"])
+def test_each_tool_knows_whether_its_recipe_mirrors(tool):
+    text = (ROOT / "tools" / f"prepare_{tool}.py").read_text()
+    config = re.search(r"configs/\w+\.yaml", text)[0]
+    transforms = load_config(ROOT / config, []).train.transforms
+    kept = [transform for transform in transforms if transform.kind != "horizontal_flip"]
+    assert ("TIMESFORMER_UNMIRRORED" in text) == (len(kept) < len(transforms))
+    if len(kept) < len(transforms):
+        assert load_config(ROOT / config, [TIMESFORMER_UNMIRRORED]).train.transforms == tuple(kept)
+
+
+@pytest.mark.parametrize("name", ["left", "Swipe Left", "swipeRight", "TURN_RIGHT", "from left to right", "left-2"])
+def test_names_that_tell_sides(name):
+    assert MIRRORED.search(name)
+    assert not any(map(MIRRORED.search, ("bright", "upright", "Copyright", "cleft", "righteous", "Leftover", "FRIGHT")))
+
+
+def test_the_group_is_shown_as_typed(tmp_path, run_tool):
+    root = plant(tmp_path, "a/1.mp4", "b/1.mp4")
+    err = run_tool("prepare_folder", root, "--group", r"_x\d+")[2]
+    assert err == "error: --group '_x\\d+': found in no name, such as a/1.mp4\n"

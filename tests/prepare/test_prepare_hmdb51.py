@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 from dataset_trees import lines, plant, records, write
 
+from paddlevid.prepare.hmdb51 import draft_hmdb51
+from paddlevid.prepare.scan import scan_tree
+
 ODD = "#20_Rhythm_&_[Blues]_(50%)_clap;_u_nm_np1_fr_goo_0.avi"
 
 
@@ -58,3 +61,18 @@ def test_annotations_that_do_not_fit(hmdb51, run_tool):
     (splits / "clap_test_split1.txt").unlink()
     assert "clap_test_split1.txt is missing; other classes have split 1" in run_tool("prepare_hmdb51", hmdb51)[2]
     assert "no CLASS_test_split1.txt in it" in run_tool("prepare_hmdb51", hmdb51 / "hmdb51_org")[2]
+
+
+def test_a_video_has_one_class(tmp_path):
+    root = plant(tmp_path, "wave/x_1.avi", "loose.avi")
+    for class_name in ("clap", "wave"):
+        write(root / f"{class_name}_test_split1.txt", "x_1.avi 1", "loose.avi 2")
+    draft = draft_hmdb51(scan_tree(root))
+    assert draft.splits == {"train_split1": [("wave/x_1.avi", 1)], "test_split1": [("loose.avi", 0)]}
+    assert draft.missing == {"train_split1": ["clap/x_1.avi"], "test_split1": ["wave/loose.avi"]}
+    assert draft.notes == [
+        "1 video(s) count as missing: what bears the name lies in the folder of another class, such as wave/x_1.avi "
+        "for clap",
+        "1 video(s) in no class folder that several classes list, such as loose.avi: taken for clap, missing for the "
+        "others",
+    ]

@@ -66,7 +66,7 @@ def test_lists_of_all_forms_of_names(kinetics, run_tool, tmp_path):
     assert lines(output / "test.txt") == ["test/secretSECRE_000000_000010.avi"]
     assert lines(output / "class_names.txt") == ["abseiling", "air drumming", "punching person (boxing)"]
     assert lines(output / "missing.txt") == ["gone_gone_g_000003_000013", "FLAT_ID_000_000100_000110"]
-    assert lines(output / "bad_videos.txt") == []
+    assert not (output / "bad_videos.txt").exists()
     assert "train.txt       4 videos, 3 classes, 1 missing, 0 broken" in out
     assert "1 video(s) there more than once" in out
     assert "2 video(s) in no annotation, such as test/unknownUNKN_000000_000010.mp4" in out
@@ -113,7 +113,7 @@ def test_rows_of_one_video_and_repeated_rows_are_told(tmp_path):
         ("train.csv", f"{HEAD}\na,b,1,2,train,0\n,c,1,2,train,0", "train.csv:3: no label, and other rows"),
         ("mine.csv", "label,youtube_id,time_start,time_end\na,b,1,2", "mine.csv:2: no split"),
         ("test.csv", "youtube_id,time_start,time_end\nb,1,2", "no row has a label"),
-        ("train.csv", f"{HEAD}\na,b,1,2,train,0", "none of the 1 videos of the annotations is there, such as b_0000"),
+        ("train.csv", f"{HEAD}\na,b,1,2,train,0", "of 1 video in the annotations none is there, such as b_0000"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(name, text, message, tmp_path, run_tool):
@@ -123,3 +123,48 @@ def test_what_is_wrong_is_said_in_one_line(name, text, message, tmp_path, run_to
     assert (code, err.count("\n")) == (2, 1)
     assert message in err
     assert sorted(path.name for path in videos.iterdir()) == ["other.mp4"]
+
+
+def test_a_file_in_the_folder_of_another_class_is_not_taken(tmp_path):
+    rows = [
+        "abseiling,ID1,0,10,train,0",
+        "zumba,ID1,30,40,train,0",
+        "zumba,ID2,0,10,train,0",
+        "abseiling,ID3,0,10,train,0",
+    ]
+    csv = write(tmp_path / "train.csv", HEAD, *rows)
+    videos = plant(tmp_path / "videos", "zumba/ID1.mp4", "train/part_1/ID2.mp4", "Abseiling/part_1/ID3.mp4")
+    draft = draft_kinetics(scan_tree(videos), [csv])
+    assert draft.class_names == ["abseiling", "zumba"]
+    assert sorted(draft.splits["train"]) == [
+        ("Abseiling/part_1/ID3.mp4", 0),
+        ("train/part_1/ID2.mp4", 1),
+        ("zumba/ID1.mp4", 1),
+    ]
+    assert draft.missing == {"train": ["ID1_000000_000010"]}
+    assert draft.notes == [
+        "1 video(s) count as missing: what bears the name lies in the folder of another class, such as zumba/ID1.mp4 "
+        "for abseiling"
+    ]
+
+
+def test_lists_of_other_annotations_do_not_stay(kinetics, run_tool, tmp_path):
+    videos, train, valid, test = kinetics
+    options = ("--videos", videos, "--output", tmp_path / "lists", "--check", "none")
+    assert run_tool("prepare_kinetics", train, valid, test, *options)[0] == 0
+    (tmp_path / "lists" / "mine.txt").touch()
+    assert run_tool("prepare_kinetics", train, *options)[0] == 0
+    left = ["checked_videos.jsonl", "class_names.txt", "mine.txt", "missing.txt", "train.txt"]
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == left
+    (tmp_path / "lists" / "test.txt").write_text("of somebody else\n")  # we have removed ours
+    assert run_tool("prepare_kinetics", train, *options)[0] == 0
+    assert (tmp_path / "lists" / "test.txt").read_text() == "of somebody else\n"
+
+
+def test_videos_missing_from_two_lists_are_one_video(tmp_path, run_tool):
+    rows = ["a,ID1,0,10,train,0", "a,ID2,0,10,train,0", "a,ID1,0,10,val,0"]
+    csv = write(tmp_path / "train.csv", HEAD, *rows)
+    err = run_tool("prepare_kinetics", csv, "--videos", plant(tmp_path / "videos", "other.mp4"))[2]
+    assert "of 2 videos in the annotations none is there" in err
+    err = run_tool("prepare_kinetics", csv, "--videos", csv)[2]
+    assert err == f"error: {csv}: is a file; give the folder\n"

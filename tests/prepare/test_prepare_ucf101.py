@@ -93,3 +93,17 @@ def test_annotations_elsewhere(ucf101, run_tool, tmp_path):
     assert run_tool("prepare_ucf101", ucf101 / "UCF-101", *options)[0] == 0
     names = [name for name, _ in records(ucf101 / "UCF-101" / "test_split2.txt", ucf101 / "UCF-101")]
     assert names == ["ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"]
+
+
+def test_a_file_in_the_folder_of_another_class_is_not_taken(ucf101, run_tool):
+    folder = ucf101 / "UCF-101" / "Archery"
+    plant(folder, "v_Archery_g25_c01.avi")
+    (ucf101 / "UCF-101" / "ApplyEyeMakeup" / "v_ApplyEyeMakeup_g08_c01.avi").rename(
+        folder / "v_ApplyEyeMakeup_g08_c01.avi"
+    )
+    code, out, _ = run_tool("prepare_ucf101", ucf101, "--check", "none")
+    assert code == 0
+    assert lines(ucf101 / "missing.txt") == ["ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"]
+    assert "in the folder of another class, such as UCF-101/Archery/v_ApplyEyeMakeup_g08_c01.avi for Apply" in out
+    assert "note: no list for validation: the command validates on test_split1.txt, and best.pdparams" in out
+    assert "3 classes: ApplyEyeMakeup 1, Archery 3, HandstandPushups 2" in out  # each once, whatever the splits
