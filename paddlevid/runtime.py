@@ -22,7 +22,7 @@ from paddlevid.errors import ConfigError, Interrupted, UserError
 
 logger = logging.getLogger("paddlevid")
 
-# What a disk, or the path to it, can refuse.
+# What a disk, the path to it, or a limit on open files can refuse.
 DISK_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -30,6 +30,7 @@ DISK_ERRORS = {
     errno.EFBIG,
     errno.EIO,
     errno.EISDIR,
+    errno.EMFILE,
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOSPC,

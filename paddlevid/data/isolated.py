@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 Tick = Callable[[], None]  # called by work now and then: it is alive
 _TICK_SEC = 0.5
+_LONGEST_LOOK_SEC = 2.0
 _START_SEC = 60.0  # that a process may take to begin, beside its work
 
 
@@ -26,6 +27,22 @@ class NoResult(NamedTuple):
 
     reason: str
     is_crash: bool  # else it gave no answer
+
+
+class Clock:
+    """Seconds that its process has seen pass, if it looks each second: not those in which it was suspended.
+
+    The processes that it waits for were suspended then, too, by whoever stops a job to go on with it later.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._looked = time.monotonic()
+
+    def look(self) -> None:
+        now = time.monotonic()
+        self.seconds += min(now - self._looked, _LONGEST_LOOK_SEC)
+        self._looked = now
 
 
 def run_isolated(
@@ -39,7 +56,8 @@ def run_isolated(
     """
     context = multiprocessing.get_context("spawn")
     waiting = [(index, 1) for index in reversed(range(len(items)))]  # with the number of the try
-    workers = [_Worker(context, work) for _ in range(min(num_workers, len(items)))]
+    clock = Clock()
+    workers = [_Worker(context, work, clock) for _ in range(min(num_workers, len(items)))]
     try:
         while True:
             for worker in workers:
@@ -48,13 +66,13 @@ def run_isolated(
             busy = [worker for worker in workers if worker.job is not None]
             if not busy:
                 return
-            patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-            wait([worker.connection for worker in busy], timeout=patience)
+            wait([worker.connection for worker in busy], timeout=1.0)
+            clock.look()
             for worker in busy:
                 index, number = worker.job or (0, 0)
                 answer = worker.answer(timeout_sec)
                 if isinstance(answer, NoResult):
-                    workers[workers.index(worker)] = _Worker(context, work)
+                    workers[workers.index(worker)] = _Worker(context, work, clock)
                     if answer.is_crash and number == 1:
                         waiting.append((index, 2))
                         continue
@@ -72,7 +90,8 @@ class _Answer(NamedTuple, Generic[Result]):
 class _Worker:
     """One process, and the item that it is busy with."""
 
-    def __init__(self, context: Any, work: Callable[..., Any]) -> None:
+    def __init__(self, context: Any, work: Callable[..., Any], clock: Clock) -> None:
+        self._clock = clock
         self.connection, other = context.Pipe()
         self._process: SpawnProcess = context.Process(target=_serve, args=(other, work), daemon=True)
         with signals_held("SIGINT"):
@@ -84,7 +103,7 @@ class _Worker:
 
     def start(self, job: tuple[int, int], items: Sequence[Any], timeout_sec: float) -> None:
         self.job = job
-        self.deadline = time.monotonic() + timeout_sec + (0.0 if self._has_begun else _START_SEC)
+        self.deadline = self._clock.seconds + timeout_sec + (0.0 if self._has_begun else _START_SEC)
         with contextlib.suppress(OSError):  # it died while it was idle: seen by `answer`
             self.connection.send(items[job[0]])
 
@@ -95,7 +114,7 @@ class _Worker:
             while message is None and self.connection.poll():
                 message = self.connection.recv()
                 self._has_begun = True
-                self.deadline = time.monotonic() + timeout_sec
+                self.deadline = self._clock.seconds + timeout_sec
         except (EOFError, OSError):
             self._process.join()
             return NoResult(how_it_ended(self._process.exitcode), is_crash=True)
@@ -104,7 +123,7 @@ class _Worker:
         if message is not None:
             self.job = None
             return message
-        if time.monotonic() < self.deadline:
+        if self._clock.seconds < self.deadline:
             return None
         self.end()
         return NoResult(f"no answer in {timeout_sec:g} s", is_crash=False)

@@ -13,7 +13,6 @@ import contextlib
 import multiprocessing
 import sys
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from multiprocessing.connection import wait
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.data.isolated import how_it_ended
+from paddlevid.data.isolated import Clock, how_it_ended
 from paddlevid.data.shared_memory import SharedBytes
 from paddlevid.data.worker_process import (
     ALIGNMENT,
@@ -108,6 +107,7 @@ class _Pool:
         self._stopping = False
         self._changed = threading.Condition()
         self._bell, self._rung = multiprocessing.Pipe(duplex=False)
+        self._clock = Clock()
         self._context = _context()
         self._workers = [self._start_worker(place) for place in range(num_workers)]
         self._thread = threading.Thread(target=self._run, name="paddlevid-workers", daemon=True)
@@ -149,6 +149,7 @@ class _Pool:
             while not self._stopping:
                 self._give_work()
                 wait([self._bell, *(worker.connection for worker in self._workers)], timeout=self._patience())
+                self._clock.look()
                 while self._bell.poll():
                     self._bell.recv_bytes()
                 for worker in self._workers:
@@ -234,22 +235,30 @@ class _Pool:
 
     def _start_worker(self, place: int) -> _Worker:
         layout = (self._slots_at, self._slot_bytes)
-        return _Worker(self._context, place, self._memory, layout, self._read, self._dataset)
+        return _Worker(self._context, self._clock, place, self._memory, layout, self._read, self._dataset)
 
 
 class _Worker:
     """One process, and what it was asked to read."""
 
     def __init__(
-        self, context: Any, place: int, memory: SharedBytes, layout: tuple[int, int], read: Read, dataset: Any
+        self,
+        context: Any,
+        clock: Clock,
+        place: int,
+        memory: SharedBytes,
+        layout: tuple[int, int],
+        read: Read,
+        dataset: Any,
     ) -> None:
         self.place = place
+        self._clock = clock
         self.jobs: deque[_Job] = deque()
         self.has_begun = False
         self._progress = memory.array(place * HEADER_BYTES, (2,), np.int64)
         self._progress[0] = NOTHING
         self._seen = int(self._progress[1])
-        self._since = time.monotonic()
+        self._since = self._clock.seconds
         self.connection, other = context.Pipe()
         arguments = (other, memory, place, layout, read, dataset)
         self.process = context.Process(target=serve, args=arguments, daemon=True)
@@ -264,7 +273,7 @@ class _Worker:
 
     def give(self, job: _Job, banned: dict[int, str]) -> None:
         if not self.jobs:
-            self._since = time.monotonic()
+            self._since = self._clock.seconds
         self.jobs.append(job)
         with contextlib.suppress(OSError):  # it died: seen when it is listened to
             self.connection.send((job.key, job.slot, banned))
@@ -272,9 +281,9 @@ class _Worker:
     def is_stuck(self, timeout_sec: float) -> bool:
         count = int(self._progress[1])
         if count != self._seen:
-            self._seen, self._since = count, time.monotonic()
+            self._seen, self._since = count, self._clock.seconds
         patience = timeout_sec + (0.0 if self.has_begun else START_SEC)
-        return time.monotonic() - self._since > patience
+        return self._clock.seconds - self._since > patience
 
     def end(self) -> None:
         self.process.kill()

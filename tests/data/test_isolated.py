@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from paddlevid.data import isolated
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 
 
@@ -87,3 +88,13 @@ def test_no_process_is_left_when_the_caller_leaves() -> None:
     assert next(results) == (0, "A")
     results.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()
+
+
+def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(isolated.time, "monotonic", lambda: now)
+    clock = isolated.Clock()
+    for step in (0.5, 1.0, 3600.0, 1.0):
+        now += step
+        clock.look()
+    assert clock.seconds == 0.5 + 1.0 + 2.0 + 1.0
