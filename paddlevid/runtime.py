@@ -218,6 +218,17 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def num_physical_cores() -> int:
+    """As `num_cores`, but the hyperthreads of a core count once, where the system tells."""
+    if not hasattr(os, "sched_getaffinity"):
+        return num_cores()
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        return len({Path(siblings.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
+    except OSError:
+        return num_cores()
+
+
 def init_ranks() -> Ranks:
     """Join the other processes of a `paddle.distributed.launch`; alone, rank 0 of 1. Call after `set_device`."""
     import paddle

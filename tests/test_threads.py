@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from paddlevid.runtime import num_cores, num_physical_cores
+
 SCRIPT = """
 import os, sys
 cores = set(map(int, sys.argv[1].split(",")))
@@ -45,3 +47,17 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         digests.append(run.stdout.split()[-1])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs to choose cores")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    script = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+from paddlevid.runtime import num_cores, num_physical_cores
+print(num_cores(), num_physical_cores())
+"""
+    run = subprocess.run([sys.executable, "-c", script, str(cores[0])], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    assert run.stdout.split() == [b"1", b"1"]
+    assert 1 <= num_physical_cores() <= num_cores() == len(cores)
