@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import check_files, read_list
-from paddlevid.data.class_names import CLASS_NAMES_FILE, number_names, read_class_names
+from paddlevid.data.class_names import number_names, read_class_names
 from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
 from paddlevid.data.loader import TrainPlan
 from paddlevid.data.mixing import Mixing
@@ -104,15 +104,22 @@ def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     )
 
 
-def _class_names(data: DataConfig, list_path: str) -> list[str] | None:
+def _class_names(
+    data: DataConfig, list_path: str, train_list: str | None, weights: str | Path | None
+) -> list[str] | None:
     """What classes are called in a list; None where they have no names."""
-    beside = os.path.join(list_path, CLASS_NAMES_FILE) if os.path.isdir(list_path) else list_path
-    names = read_class_names(data.class_names, data.num_classes, list_path=beside)
+    names = read_class_names(
+        data.class_names, data.num_classes, weights=weights, train_list=train_list, list_path=list_path
+    )
     return None if names == number_names(data.num_classes) else names
 
 
-def read_recipe_list(data: DataConfig, list_path: str) -> Records:
+def read_recipe_list(
+    data: DataConfig, list_path: str, *, train_list: str | None = None, weights: str | Path | None = None
+) -> Records:
     """A list with labels, written as the recipe says; whether its files are there is another matter.
+
+    Labels by name are numbered as `weights` have it, else as `train_list` has it: see `read_class_names`.
 
     Raises:
         DataError: the list cannot be read, or a line or a label is wrong.
@@ -123,17 +130,19 @@ def read_recipe_list(data: DataConfig, list_path: str) -> Records:
         root=data.root,
         num_classes=data.num_classes,
         multi_label=data.multi_label,
-        class_names=partial(_class_names, data, list_path),
+        class_names=partial(_class_names, data, list_path, train_list, weights),
     )
 
 
-def read_records(cfg: Config, list_path: str, *, max_missing_share: float) -> Records:
+def read_records(
+    cfg: Config, list_path: str, *, max_missing_share: float, weights: str | Path | None = None
+) -> Records:
     """Read and check a list file with labels; files that are missing are warned of.
 
     Raises:
         DataError: the list cannot be read, a line or a label is wrong, or more files are missing than this share.
     """
-    records = read_recipe_list(cfg.data, list_path)
+    records = read_recipe_list(cfg.data, list_path, train_list=cfg.train.list, weights=weights)
     if cfg.data.format != "shards":  # whose index is read from them
         check_files(records, max_missing_share=max_missing_share)
     return records
@@ -184,7 +193,13 @@ def build_loss(cfg: Config, dataset: TrainDataset) -> Any:
     )
 
 
-def build_eval_dataset(cfg: Config, split: EvalConfig) -> ViewDataset:
+def build_eval_dataset(cfg: Config, split: EvalConfig, *, weights: str | Path | None = None) -> ViewDataset:
+    """The videos to score, with labels as the `weights` to test number them, or else the training list.
+
+    Raises:
+        DataError: as `read_records`, or the list numbers its classes in another way.
+    """
+    _class_names(cfg.data, split.list, cfg.train.list, weights)
     if split.short_side >= 2 * cfg.data.image_size:
         share = (cfg.data.image_size / split.short_side) ** 2
         print(
@@ -193,7 +208,8 @@ def build_eval_dataset(cfg: Config, split: EvalConfig) -> ViewDataset:
             file=sys.stderr,
         )
     # Missing videos are named and counted like unreadable ones; only where all are missing is something else wrong
-    return ViewDataset(read_records(cfg, split.list, max_missing_share=1.0), build_views(cfg.data, split))
+    records = read_records(cfg, split.list, max_missing_share=1.0, weights=weights)
+    return ViewDataset(records, build_views(cfg.data, split))
 
 
 def build_optimizer(cfg: Config, model: Any) -> Any:

@@ -44,8 +44,14 @@ def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Ev
         )
     device = set_device(cfg.device)
     ranks = init_ranks()  # before what may fail on one host alone, so that the others hear of it
-    dataset = build.build_eval_dataset(cfg, split)
-    class_names = read_class_names(cfg.data.class_names, cfg.data.num_classes, weights=weights, list_path=split.list)
+    dataset = build.build_eval_dataset(cfg, split, weights=weights)
+    class_names = read_class_names(
+        cfg.data.class_names,
+        cfg.data.num_classes,
+        weights=weights,
+        train_list=cfg.train.list,
+        list_path=split.list,
+    )
     setup_logging(None, ranks.rank)
     precision = choose_precision(cfg.train.amp, device)
     model = build.build_model(cfg)

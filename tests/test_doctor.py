@@ -144,6 +144,27 @@ def test_lists_that_cannot_be_read(cfg, tmp_path):
 NAMES = list("abcdefgh")
 
 
+def test_lists_that_number_classes_differently(cfg, tmp_path):
+    """Told once, whether labels are numbers, as in test, or names, as in valid."""
+    data = cfg.data.model_copy(update={"class_names": None})
+    splits = {}
+    contents = {"train": "x.mp4 0\n", "valid": "path,label\ny.mp4,a\n", "test": "z.mp4 0\n"}
+    for split, content in contents.items():
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "list.csv").write_text(content)
+        names = NAMES if split == "train" else NAMES[::-1]
+        (tmp_path / split / "class_names.txt").write_text("\n".join(names))
+        splits[split] = getattr(cfg, split).model_copy(update={"list": str(tmp_path / split / "list.csv")})
+    changed, found = cfg.model_copy(update={"data": data, **splits}), {}
+    told = list(lists.read_lists(changed, found))
+    assert [finding[:2] for finding in told] == [("error", "class names")] * 2
+    for finding, split in zip(told, ("valid", "test"), strict=True):
+        assert f"{tmp_path}/train/class_names.txt and {tmp_path}/{split}/class_names.txt number" in finding.found
+    explicit = data.model_copy(update={"class_names": str(tmp_path / "train" / "class_names.txt")})
+    assert list(lists.read_lists(changed.model_copy(update={"data": explicit}), found)) == []
+    assert found["valid"][0].label == 0
+
+
 def test_classes(write_lists):
     learned = "".join(f"{label}_{number}.mp4 {label}\n" for label in (0, 1, 2, 5, 6, 7) for number in range(5))
     cfg, found = write_lists(train=learned + "x.mp4 3\n" + "y.mp4 0\n" * 200, valid="v.mp4 4\nw.mp4 0\n")
@@ -176,10 +197,14 @@ def test_missing_files(write_lists, tmp_path):
     cfg, found = write_lists(train=there + "gone.mp4 0\n", valid=there + "gone.mp4 0\n", test="gone.mp4 1\n")
     told = by_status(lists.check_missing(cfg, found, look_at_all=False))
     assert told == {
-        ("error", "train files"): f"11 files: 1 missing, such as {tmp_path}/gone.mp4",
+        ("warning", "train files"): f"11 files: 1 missing, such as {tmp_path}/gone.mp4",  # one always may be
         ("warning", "valid files"): f"11 files: 1 missing, such as {tmp_path}/gone.mp4",
         ("error", "test files"): f"1 files: 1 missing, such as {tmp_path}/gone.mp4",
     }
+    cfg, found = write_lists(train=there + "gone.mp4 0\nlost.mp4 0\n")
+    (finding,) = lists.check_missing(cfg, found, look_at_all=False)
+    assert finding[:3] == ("error", "train files", f"12 files: 2 missing, such as {tmp_path}/gone.mp4")
+    assert "training would end" in finding.advice
 
 
 def test_long_lists_are_sampled(write_lists, tmp_path, monkeypatch):
@@ -224,7 +249,6 @@ def test_copies_under_other_names(write_lists, tmp_path):
 
 def test_names_of_classes(cfg):
     assert "8: a, b, c and 5 more" in lists.check_class_names(cfg, NAMES).found
-    assert lists.check_class_names(cfg, [*NAMES[:7], "a"]).found == "1 for several classes: a"
     assert lists.check_class_names(cfg, [str(label) for label in range(8)]).found.startswith("none: ")
 
 
@@ -243,6 +267,16 @@ def test_videos_that_are_small_short_or_broken(cfg, motion_set, tmp_path):
     assert told["warning", "workers"].startswith("train.num_workers is 999, for ")
     told = by_status(videos.check_videos(cfg, records[1:2]))
     assert list(told) == [("error", "videos")]
+
+
+def test_segments_are_of_the_whole_video(cfg, motion_set):
+    found: lists.Lists = {}
+    list(lists.read_lists(cfg, found))
+    told = by_status(videos.check_videos(cfg, found["train"][:1]))
+    assert told["ok", "lengths"].endswith(" frames; a clip takes 4 frames from all over a video")
+    data = type(cfg.data).model_validate({**cfg.data.model_dump(), "sampling": {"kind": "dense", "window": 7}})
+    told = by_status(videos.check_videos(cfg.model_copy(update={"data": data}), found["train"][:1]))
+    assert told["ok", "lengths"].endswith(" frames; a clip spans 7")
 
 
 def test_how_long_a_clip_is(cfg):
@@ -268,7 +302,7 @@ def test_weights(cfg, tmp_path):
 
 
 def test_recipes_that_cannot_be_read(run_tool, tiny_recipe):
-    code, out, _ = run_tool("doctor", "-c", tiny_recipe(), "-o", "data.num_clases=3")
+    code, out, _ = run_tool("doctor", tiny_recipe(), "-o", "data.num_clases=3")
     assert code == 1
     assert "error    recipe" in out
     assert "num_classes" in out

@@ -22,7 +22,9 @@ def parse_arguments() -> argparse.Namespace:
         "workers, and, for one process, the time of a clip in opening, decoding, transforms and hand-over, beside what "
         "the bare decoder takes for the same frames. What comes before all workers are under way is not counted."
     )
-    parser.add_argument("config", metavar="CONFIG", help="a recipe")
+    recipe = parser.add_mutually_exclusive_group(required=True)
+    recipe.add_argument("recipe", nargs="?", metavar="CONFIG", help="a recipe")
+    recipe.add_argument("-c", "--config", help="the same")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--workers", type=counts, metavar="0,1,2,4", help="(0, 1, 2, 4 and so on, up to the cores)")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="train", help="whose data (train)")
@@ -34,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw it, as a PNG")
     args = parser.parse_args()
+    args.config = args.config or args.recipe
     if not 0 < args.seconds < float("inf") or (args.samples is not None and args.samples < 1):
         parser.error("--seconds must be more than 0, and --samples at least 1")
     if args.clips_per_second is not None and not 0 < args.clips_per_second < float("inf"):

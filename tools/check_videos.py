@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 MAX_TIMEOUT_SEC = 86_400
+BAD_FILE = "bad_videos.txt"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,7 +46,10 @@ def parse_arguments() -> argparse.Namespace:
         help="give a video up that does not go on for so long (120)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("bad_videos.txt"), metavar="FILE", help="a line for each (bad_videos.txt)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a line for each; beside LIST, and only where there are any, unless given (LIST_bad_videos.txt)",
     )
     parser.add_argument("--good", type=Path, metavar="FILE", help="also write LIST without the lines of broken videos")
     args = parser.parse_args()
@@ -68,11 +72,17 @@ def main() -> int:
     data = read_data(args)
     root = data.root if args.config and args.root is None else args.root
     records = find_records(args.input, data, root)
-    check_outputs(args, data)
+    output = args.output or default_output(Path(args.input))
+    check_outputs(args, output, data, len(records))
     source = FrameSource(data.decoder, data.frame_template, data.frame_start_index)
     found = scan(records, source, args.workers or num_cores(), args.timeout)
-    write_results(args, records, found)
-    print(summary(records, found, args.output))
+    if found or args.output:
+        write_bad(output, records, found)
+    else:
+        output.unlink(missing_ok=True)  # of an earlier look
+    if args.good:
+        write_good(args, [record.path not in found for record in records])
+    print(summary(records, found, output))
     return int(bool(found))
 
 
@@ -86,7 +96,18 @@ def read_data(args: argparse.Namespace) -> "DataConfig":
     return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label)
 
 
-def check_outputs(args: argparse.Namespace, data: "DataConfig") -> None:
+def default_output(source: Path) -> Path:
+    """A file beside a list, a folder or a video, by their name; in the current folder where that cannot be written."""
+    source = source.resolve() if source.name in ("", "..") else source
+    name = f"{source.stem.split('{')[0].rstrip('-_.') or 'shards'}_{BAD_FILE}"  # a pattern of shards has braces
+    try:
+        with tempfile.TemporaryFile(dir=source.parent):
+            return source.parent / name
+    except OSError:
+        return Path(name)
+
+
+def check_outputs(args: argparse.Namespace, output: Path, data: "DataConfig", num_records: int) -> None:
     """See now, not after hours, that the results can be written."""
     from paddlevid.deploy.inputs import LIST_SUFFIXES
     from paddlevid.errors import ConfigError
@@ -96,7 +117,9 @@ def check_outputs(args: argparse.Namespace, data: "DataConfig") -> None:
         raise ConfigError("--good is for lists of videos: what is bad in a shard stays in it")
     if args.good and not (source.is_file() and source.suffix.lower() in LIST_SUFFIXES):
         raise ConfigError(f"--good {args.good}: needs a list, and {source} is none")
-    outputs = [path for path in (args.output, args.good) if path]
+    if args.good and not 0 <= len(list_lines(source)) - num_records <= 1:
+        raise ConfigError(f"--good {args.good}: rows of {source} go over several lines; write each in one")
+    outputs = [path for path in (output, args.good) if path]
     if len({path.resolve() for path in (*outputs, source)}) <= len(outputs):
         raise ConfigError("LIST, --output and --good must be different files")
     for path in outputs:
@@ -129,22 +152,33 @@ def scan(
     return found
 
 
-def write_results(args: argparse.Namespace, records: "Sequence[Record]", found: "dict[str, Finding]") -> None:
+def write_bad(output: Path, records: "Sequence[Record]", found: "dict[str, Finding]") -> None:
     from paddlevid.runtime import atomic_write
 
     bad = {record.name: found[record.path] for record in records if record.path in found}
     text = "".join(f"{name}\t{finding}\n" for name, finding in bad.items())
-    atomic_write(args.output, lambda path: Path(path).write_text(text, encoding="utf-8", errors="surrogateescape"))
-    if args.good:
-        good = good_lines(Path(args.input).read_bytes(), [record.path not in found for record in records])
-        atomic_write(args.good, lambda path: Path(path).write_bytes(good))
+    atomic_write(output, lambda path: Path(path).write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
-def good_lines(content: bytes, is_good: list[bool]) -> bytes:
-    """The lines of a list less those of bad records, byte for byte; empty lines stay."""
-    answers = iter(is_good)
-    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
-    return b"".join(line for line in lines if not line.strip(b" \t\r\n") or next(answers))
+def write_good(args: argparse.Namespace, is_good: list[bool]) -> None:
+    """The lines of a list less those of bad records, byte for byte; a header and empty lines stay."""
+    from paddlevid.data.class_names import CLASS_NAMES_FILE
+    from paddlevid.prepare.rewriting import copy_class_names
+    from paddlevid.runtime import atomic_write
+
+    lines = list_lines(Path(args.input), with_blank=True)
+    has_header = len(list_lines(Path(args.input))) > len(is_good)
+    answers = iter([True] * has_header + is_good)
+    good = b"".join(line for line in lines if not line.strip(b" \t\r\n") or next(answers))
+    atomic_write(args.good, lambda path: Path(path).write_bytes(good))
+    if not (args.good.parent / CLASS_NAMES_FILE).exists():
+        copy_class_names(Path(args.input), args.good)
+
+
+def list_lines(path: Path, *, with_blank: bool = False) -> list[bytes]:
+    """The lines of a list, with their ends."""
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
+    return [line for line in lines if with_blank or line.strip(b" \t\r\n")]
 
 
 def summary(records: "Sequence[Record]", found: "dict[str, Finding]", output: Path) -> str:

@@ -1,4 +1,4 @@
-"""The first thing to run when something is odd: python tools/doctor.py [-c CONFIG]"""
+"""The first thing to run when something is odd: python tools/doctor.py [CONFIG]"""
 
 import argparse
 import json
@@ -26,7 +26,9 @@ def parse_arguments() -> argparse.Namespace:
         "a sample of its videos, and how fast they are read. Each line is ok, a warning or an error, and says what to "
         "do. Exit code 1 if there are errors. Takes less than a minute unless asked for more."
     )
-    parser.add_argument("-c", "--config", help="a recipe")
+    recipe = parser.add_mutually_exclusive_group()
+    recipe.add_argument("recipe", nargs="?", metavar="CONFIG", help="a recipe")
+    recipe.add_argument("-c", "--config", help="the same")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("-w", "--weights", help="see whether these fit the model of the recipe")
     parser.add_argument("--all", action="store_true", help="look for every file of the lists, not for a sample of them")
@@ -34,8 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--videos", type=int, default=24, metavar="N", help="how many videos are opened (24)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write it for a report of a bug")
     args = parser.parse_args()
+    args.config = args.config or args.recipe
     if args.config is None and (args.override or args.weights or args.all or args.duplicates):
-        parser.error("--override, --weights, --all and --duplicates are about a recipe, and need -c")
+        parser.error("--override, --weights, --all and --duplicates are about a recipe: give CONFIG")
     if args.videos < 1:
         parser.error("--videos must be at least 1")
     return args
@@ -141,14 +144,13 @@ def check_labels(cfg: "Config", lists: "Lists") -> "Iterator[Finding]":
     """The names of classes, and the classes of the lists by them."""
     from paddlevid.data.class_names import number_names, read_class_names
     from paddlevid.doctor import lists as looks
-    from paddlevid.doctor.findings import error, one_line
 
     names = number_names(cfg.data.num_classes)
     try:
         names = read_class_names(cfg.data.class_names, cfg.data.num_classes, list_path=cfg.train.list)
         yield looks.check_class_names(cfg, names)
-    except UserError as reason:
-        yield error("class names", one_line(reason))
+    except UserError:
+        pass  # told where the lists were read
     yield from looks.check_classes(cfg, lists, names)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections import Counter
 from functools import partial
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from paddlevid.prepare.making import add_arguments, as_size, check_arguments, describe, make_all, positive
+from paddlevid.prepare.making import (
+    add_arguments,
+    as_size,
+    check_arguments,
+    count,
+    describe,
+    how_to_read,
+    make_all,
+    positive,
+)
 from paddlevid.runtime import run_command
 
 if TYPE_CHECKING:
@@ -54,7 +62,8 @@ def main() -> int:
     num_pictures, num_bytes = sum(video.num_frames for video in made), sum(video.num_bytes for video in made)
     print(f"{args.output}: {describe(outcome)}")
     if made:
-        print(f"{num_pictures} pictures, {as_size(num_bytes)}; {outcome.num_lines} lines in {outcome.list_path}")
+        lines = count(outcome.num_lines, "line")
+        print(f"{count(num_pictures, 'picture')}, {as_size(num_bytes)}; {lines} in {outcome.list_path}")
         print(how_to_use(args.output, outcome, pictures))
     return int(bool(outcome.report.bad))
 
@@ -87,7 +96,7 @@ def how_to_use(folder: Path, outcome: "Outcome", pictures: "Pictures") -> str:
     ]
     if pictures.start_index != 1:
         options.append(override("data.frame_start_index", pictures.start_index))
-    text = "read them with " + " ".join(f"-o {shlex.quote(option)}" for option in options)
+    text = how_to_read(options, outcome)
     if others:
         text += (
             f"\nnote: frame rates differ ({min(rates):g} to {max(rates):g} a second), and data.frame_fps holds one: "

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,9 @@ from paddlevid.prepare.making import (
     add_arguments,
     as_size,
     check_arguments,
+    count,
     describe,
+    how_to_read,
     make_all,
     positive,
     positive_fraction,
@@ -67,10 +68,10 @@ def main() -> int:
     if made:
         before, after = outcome.report.source_bytes, sum(clip.num_bytes for clip in made)
         print(
-            f"{as_size(before)} before, {as_size(after)} after ({after / before:.2f} times); {outcome.num_lines} lines "
-            f"in {outcome.list_path}"
+            f"{as_size(before)} before, {as_size(after)} after ({after / before:.2f} times); "
+            f"{count(outcome.num_lines, 'line')} in {outcome.list_path}"
         )
-        print(f"read them with -o {shlex.quote(override('data.root', os.path.abspath(args.output)))}")
+        print(how_to_read([override("data.root", os.path.abspath(args.output))], outcome))
     return int(bool(outcome.report.bad))
 
 

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paddlevid.errors import ConfigError
+from paddlevid.prepare.making import FOR_EACH_LIST, add_output, as_size, count, list_key
 from paddlevid.runtime import num_cores, run_command
 
 if TYPE_CHECKING:
@@ -25,10 +27,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Pack the videos of a list into tar shards as WebDataset has them, for network disks, where few "
         "large files are read faster than many small ones. Shards that are whole are kept: a run that was stopped goes "
-        "on where it was. Needs the package webdataset."
+        "on where it was. Exit code 1 if videos are missing or cut off; DIR/missing.txt names them, and no shard has "
+        "them. Needs the package webdataset."
     )
     parser.add_argument("input", metavar="LIST", help="a list of videos with labels")
-    parser.add_argument("-o", "--output", required=True, metavar="PATTERN", help="such as DIR/train-%%06d.tar")
+    add_output(parser, metavar="PATTERN", help="such as DIR/train-%%06d.tar")
     parser.add_argument(
         "--root", metavar="DIR", help="where relative paths of LIST begin (its folder; data.root of the recipe with -c)"
     )
@@ -62,8 +65,9 @@ def parse_size(text: str) -> int:
     return size
 
 
-def main() -> None:
+def main() -> int:
     args = parse_arguments()
+    from paddlevid.prepare.journal import check_class_names
     from paddlevid.prepare.shards import find_whole, plan_shards, write_shards
 
     if importlib.util.find_spec("webdataset") is None:
@@ -71,13 +75,15 @@ def main() -> None:
     began = time.monotonic()
     records = read_records(args)
     seed = None if args.keep_order else args.seed
+    check_class_names(Path(args.input), Path(args.output).parent)
     plan = plan_shards(records, args.output, max_bytes=args.max_size, max_count=args.max_count, seed=seed)
     whole = find_whole(plan, args.output)
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     write_shards([shard for shard in plan.shards if shard.path not in whole], num_workers=args.workers or num_cores())
     copy_class_names(args)
-    write_left_out(args, plan)
+    write_left_out(args, records, plan)
     print(summary(args, plan, len(whole), time.monotonic() - began))
+    return int(bool(plan.left_out))
 
 
 def read_records(args: argparse.Namespace) -> "Records":
@@ -122,26 +128,29 @@ def copy_class_names(args: argparse.Namespace) -> None:
         shutil.copyfile(source, target)
 
 
-def write_left_out(args: argparse.Namespace, plan: "Plan") -> None:
-    from paddlevid.runtime import atomic_write
+def write_left_out(args: argparse.Namespace, records: "Records", plan: "Plan") -> None:
+    from paddlevid.prepare.lists import MISSING_FILE
+    from paddlevid.prepare.rewriting import write_reasons
 
-    path = Path(args.output).parent / "missing.txt"
-    if plan.left_out:
-        lines = "".join(f"{name}\t{reason}\n" for name, reason in plan.left_out.items())
-        atomic_write(path, lambda file: Path(file).write_text(lines, encoding="utf-8", errors="surrogateescape"))
+    names = ((record.name, plan.left_out.get(record.name)) for record in records)
+    write_reasons(Path(args.output).parent / MISSING_FILE, names)
 
 
 def summary(args: argparse.Namespace, plan: "Plan", num_kept: int, seconds: float) -> str:
+    from paddlevid.prepare.naming import override
+
     num_clips = sum(len(shard.clips) for shard in plan.shards)
-    num_bytes = sum(shard.num_bytes for shard in plan.shards)
+    size = as_size(sum(shard.num_bytes for shard in plan.shards))
     kept = f", {num_kept} of them there already" if num_kept else ""
-    lines = [f"{num_clips} videos, {num_bytes / 1e9:.3g} GB, in {len(plan.shards)} shards{kept}; {seconds:.1f} s"]
+    lines = [f"{count(num_clips, 'video')}, {size}, in {count(len(plan.shards), 'shard')}{kept}; {seconds:.1f} s"]
     if plan.left_out:
         name, reason = next(iter(plan.left_out.items()))
         place = Path(args.output).parent / "missing.txt"
         lines.append(f"left out: {len(plan.left_out)}, the first {name}: {reason}; see {place}")
-    lines.append(f"train with: -o data.format=shards -o train.list='{shards_pattern(args.output, len(plan.shards))}'")
-    lines.append("(data.format holds for all lists of a recipe: write those of validation and test into shards, too)")
+    key = list_key(Path(args.input).stem) or list_key(Path(args.output).stem) or "train.list"
+    options = ["data.format=shards", override(key, shards_pattern(args.output, len(plan.shards)))]
+    lines.append("read them with " + " ".join(f"-o {shlex.quote(option)}" for option in options))
+    lines.append(FOR_EACH_LIST)
     return "\n".join(lines)
 
 

@@ -15,7 +15,16 @@ from typing import Literal
 
 import numpy as np
 
-from paddlevid.data.csv_lists import NO_LABELS, NUMBER, ClassNames, LabelParser, Reading, find_header, read_rows
+from paddlevid.data.csv_lists import (
+    NO_LABELS,
+    NUMBER,
+    ClassNames,
+    LabelParser,
+    Reading,
+    find_header,
+    is_blank_separated_header,
+    read_rows,
+)
 from paddlevid.data.records import Record, Records
 from paddlevid.data.shard_lists import read_shards
 from paddlevid.errors import DataError
@@ -52,14 +61,16 @@ def read_list(
 
     A list whose first line names a column of paths (`path`, `video`, `video_path` or `filename`) is a table in CSV,
     separated by commas, semicolons or tabs: see `csv_lists`. Its labels (`label` or `labels`) are numbers, or names of
-    those that `class_names` returns; several are joined as in `"0,4"` or `0;4`.
+    those that `class_names` returns, but not a number that is the name of another class; several are joined as in
+    `"0,4"` or `0;4`.
 
     Raises DataError if the list is missing, empty or not UTF-8, if a line has too few fields, a label twice or outside
     0..num_classes-1 or less than one frame, or if no video of a labelled multi-label list has a label.
     """
     list_path, root = os.fspath(list_path), os.fspath(root)
     if format == "shards":
-        parse = LabelParser(class_names, multi_label=multi_label, labelled=labelled)
+        # What is in KEY.cls is a number, whatever the classes are called
+        parse = LabelParser(class_names, multi_label=multi_label, labelled=labelled, numbers_count=True)
         return read_shards(
             list_path,
             root=root,
@@ -138,11 +149,15 @@ def check_files(records: Sequence[Record], *, max_missing_share: float = 0.0) ->
     if not missing:
         return
     found = f"{missing[0]}: no such file or folder; {len(missing)} of the {len(records)} in the list are missing"
-    allowed = max(max_missing_share * len(records), 1.0 if max_missing_share else 0.0)
-    if len(missing) == len(records) or len(missing) > allowed:
+    if len(missing) == len(records) or are_too_many(len(missing), len(records), max_missing_share):
         raise DataError(f"{found} (is the root folder right?)")
     # Lists are read before the processes know each other's ranks, and so before there is a log
     print(f"warning: {found} and count as unreadable", file=sys.stderr)
+
+
+def are_too_many(count: int, total: int, share: float) -> bool:
+    """Whether so many of a list may not be missing: more than this share, or than one unless the share is 0."""
+    return count > max(share * total, 1.0 if share else 0.0)
 
 
 def _read_lines(list_path: str) -> Iterator[str]:
@@ -167,7 +182,13 @@ def _read_list(
     """The number, the text and the reading of each line of a list, or of each row of a table."""
     lines = _read_lines(list_path)
     blank, first = _skip_blank(lines)
-    header = None if _exists(root, first.strip()) else find_header(first.strip())
+    line = first.strip(" \t\r\n")
+    header = None if _names_a_file(line, format, root) else find_header(line)
+    if header is None and is_blank_separated_header(line) and not _exists(root, line):
+        raise DataError(
+            f"{list_path}:{blank + 1}: a header needs commas between the columns, as the rows below it: write "
+            f"`{','.join(line.split())}`, or leave it away"
+        )
     if header is None:
         return _read_plain(chain([first], lines), blank + 1, list_path, format, root, labelled, multi_label)
     return read_rows(
@@ -180,6 +201,12 @@ def _read_list(
         multi_label=multi_label,
         class_names=class_names,
     )
+
+
+def _names_a_file(line: str, format: ListFormat, root: str) -> bool:
+    """Whether a line is a path that is there, with labels or without."""
+    readings = (_split_numbers(line, format), _split_labels(line, format))
+    return any(_exists(root, name) for name in (line, *(reading.name for reading in readings if reading)) if name)
 
 
 def _skip_blank(lines: Iterator[str]) -> tuple[int, str]:

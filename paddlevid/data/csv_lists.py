@@ -17,6 +17,7 @@ _PATHS = ("path", "video", "video_path", "filename")
 _LABELS = ("label", "labels")
 _NUM_FRAMES = "num_frames"
 _DELIMITERS = (",", ";", "\t")
+_NO_COLUMN = re.compile(rf"[/\\]|\.\w{{2,4}}$|\s({NO_LABELS}|{NUMBER})$")  # of a path, or with a label behind it
 
 ClassNames = Callable[[], "Sequence[str] | None"] | None
 
@@ -47,15 +48,27 @@ class Header(NamedTuple):
 
 
 def find_header(line: str) -> Header | None:
-    """The header that a line is; None of a line that names no column of paths, or has a number for a name."""
+    """The header that a line is; None of a line that names no column of paths, or has a number for a name.
+
+    Nor is one whose columns are none of labels, and of which one could be the rest of a path or have a label behind it:
+    `Path, winding/1.mp4 0` is a video.
+    """
     for delimiter in _DELIMITERS:
         try:
             names = [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
         except csv.Error:
             continue
-        if set(names) & set(_PATHS) and not any(re.fullmatch(NUMBER, name) for name in names):
+        if not set(names) & set(_PATHS) or any(re.fullmatch(NUMBER, name) for name in names):
+            continue
+        if set(names) & set(_LABELS) or not any(_NO_COLUMN.search(name) for name in names):
             return Header(names, delimiter)
     return None
+
+
+def is_blank_separated_header(line: str) -> bool:
+    """Whether a line has nothing but names of columns, with blanks between them."""
+    words = line.lower().split()
+    return len(words) > 1 and words[0] in _PATHS and set(words) <= {*_PATHS, *_LABELS, _NUM_FRAMES}
 
 
 def read_rows(
@@ -80,11 +93,17 @@ def read_rows(
     label_column = header.label(multi_label)
     found = f"the header names the columns {', '.join(header.names)}"
     if labelled and label_column is None:
-        raise DataError(f"{list_path}:{first_line}: {found}; a column `label` is missing")
+        raise DataError(
+            f"{list_path}:{first_line}: {found}; a column `label` is missing: this is what the column of the labels "
+            "has to be called"
+        )
     if is_frames and _NUM_FRAMES not in header.names:
         raise DataError(f"{list_path}:{first_line}: {found}; a column `{_NUM_FRAMES}` is missing (data.format: frames)")
+    for name in (header.path, label_column, _NUM_FRAMES):
+        if name is not None and header.names.count(name) > 1:
+            raise DataError(f"{list_path}:{first_line}: {found}; which `{name}` counts? Rename the others")
     parse = LabelParser(class_names, multi_label=multi_label, labelled=labelled)
-    column_of = {name: column for column, name in reversed(list(enumerate(header.names)))}
+    column_of = {name: column for column, name in enumerate(header.names)}
     path, needed = column_of[header.path], len(header.names)
     for number, row in _rows(lines, header.delimiter, list_path, first_line):
         try:
@@ -123,11 +142,15 @@ def _parse_count(text: str) -> int:
 class LabelParser:
     """From the text of a field to the labels that it names; each text is taken apart once.
 
-    `class_names` are asked for when a label is no number; None where classes have no names.
+    `class_names` are asked for at the first label; None where classes have no names. `numbers_count`: a number is a
+    label even where a class of another number has it for a name.
     """
 
-    def __init__(self, class_names: ClassNames, *, multi_label: bool, labelled: bool) -> None:
+    def __init__(
+        self, class_names: ClassNames, *, multi_label: bool, labelled: bool, numbers_count: bool = False
+    ) -> None:
         self._class_names = class_names
+        self._numbers_count = numbers_count
         self._multi_label = multi_label
         self._labelled = labelled
         self._known: dict[str, tuple[int, ...] | None] = {}
@@ -168,9 +191,23 @@ class LabelParser:
         names = self._class_names and self._class_names()
         return {name: number for number, name in enumerate(names)} if names else None
 
+    @cached_property
+    def _digit_names(self) -> dict[int, tuple[str, int]]:
+        """The names that are numbers, and whose they are."""
+        names = {} if self._numbers_count else self._numbers or {}
+        return {int(name): (name, number) for name, number in names.items() if re.fullmatch(NUMBER, name)}
+
     def _number(self, text: str) -> int:
         if re.fullmatch(NUMBER, text):
-            return int(text)
+            label = int(text)
+            name, of_class = self._digit_names.get(label, ("", label))
+            if of_class != label:
+                raise ValueError(
+                    f"label {text!r} may be a number, or the name {name!r} of class {of_class}: for names, write ones "
+                    f"that are no numbers, here and in the file of class names (`class {name}`); for numbers, write "
+                    "lines of `path label` without a header"
+                )
+            return label
         if self._numbers is None:
             raise ValueError(f"label {text!r} is no number; for names of classes, give data.class_names a file of them")
         if text not in self._numbers:

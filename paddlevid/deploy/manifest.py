@@ -115,7 +115,13 @@ def make_manifest(
         data=cfg.data,
         views=views,
         class_names=tuple(
-            read_class_names(cfg.data.class_names, cfg.data.num_classes, weights=weights, list_path=split.list)
+            read_class_names(
+                cfg.data.class_names,
+                cfg.data.num_classes,
+                weights=weights,
+                train_list=cfg.train.list,
+                list_path=split.list,
+            )
         ),
     )
 

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from paddlevid.build import read_recipe_list
-from paddlevid.data.class_names import number_names
+from paddlevid.data.annotations import are_too_many
+from paddlevid.data.class_names import number_names, read_class_names
 from paddlevid.data.records import Record, labels_of
 from paddlevid.data.shards import ShardRecord
 from paddlevid.doctor.findings import Finding, error, first_few, ok, one_line, warning
@@ -33,16 +34,26 @@ def _silent(items: Iterable[Record], total: int, what: str) -> Iterable[Record]:
 
 
 def read_lists(cfg: Config, lists: Lists) -> Iterator[Finding]:
-    """Read the lists that a recipe has, and put those that can be read into `lists`."""
+    """Read the lists that a recipe has, and put those that can be read into `lists`.
+
+    Where their classes have other names, or others than those of the training list, that is told first.
+    """
+    data, told = cfg.data, set()
     for split in SPLITS:
         section = getattr(cfg, split)
         if section is None:
             continue
         try:
-            lists[split] = read_recipe_list(cfg.data, section.list)
+            read_class_names(data.class_names, data.num_classes, train_list=cfg.train.list, list_path=section.list)
         except DataError as reason:
-            advice = f"correct the list, or give another: -o {split}.list=..."
-            yield error(split, one_line(reason), advice)
+            if str(reason) not in told:
+                yield error("class names", one_line(reason, limit=1000))
+            told.add(str(reason))
+        try:
+            lists[split] = read_recipe_list(data, section.list, train_list=cfg.train.list)
+        except DataError as reason:
+            if str(reason) not in told:
+                yield error(split, one_line(reason), f"correct the list, or give another: -o {split}.list=...")
 
 
 def check_classes(cfg: Config, lists: Lists, names: Sequence[str]) -> Iterator[Finding]:
@@ -101,9 +112,6 @@ def _name(labels: np.ndarray, names: Sequence[str]) -> str:
 def check_class_names(cfg: Config, names: Sequence[str]) -> Finding:
     if names == number_names(cfg.data.num_classes):
         return ok("class names", "none: predictions show numbers (data.class_names: a file with a name a line)")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        return warning("class names", f"{len(twice)} for several classes: {first_few(twice)}")
     return ok("class names", f"{len(names)}: {first_few(names)}")
 
 
@@ -127,8 +135,8 @@ def check_missing(
         found = f"{of}: {len(missing)} missing, such as {missing[0].path}"
         if len(missing) == len(looked):
             yield error(f"{split} files", found, "is data.root the folder where the paths of the list begin?")
-        elif split == "train" and len(missing) > cfg.train.max_bad_share * len(looked):
-            advice = f"more than train.max_bad_share {cfg.train.max_bad_share:g}, training would end: find them"
+        elif split == "train" and are_too_many(len(missing), len(looked), cfg.train.max_bad_share):
+            advice = f"more than train.max_bad_share {cfg.train.max_bad_share:g} allows, training would end: find them"
             yield error(f"{split} files", found, advice)
         else:
             yield warning(f"{split} files", found, "they count as unreadable; tools/check_videos.py lists all such")

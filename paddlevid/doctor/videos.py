@@ -20,7 +20,13 @@ from paddlevid.doctor.lists import Lists
 from paddlevid.errors import DataError
 from paddlevid.runtime import num_cores
 from paddlevid.schema import Config
-from paddlevid.schema.data import ClipSamplingConfig, DataConfig, DenseSamplingConfig
+from paddlevid.schema.data import (
+    ClipSamplingConfig,
+    DataConfig,
+    DenseSamplingConfig,
+    LinspaceSamplingConfig,
+    SegmentSamplingConfig,
+)
 
 _VIDEO_TIMEOUT_SEC = 15.0
 _MAX_SECONDS = 25.0  # for all videos of the sample
@@ -170,11 +176,13 @@ def _describe(cfg: Config, looks: Sequence[Look]) -> Iterator[Finding]:
         advice = "their frames are repeated: fewer frames, or a lower data.sampling.rate, may do better"
         yield warning("lengths", told, advice)
     else:
-        yield ok("lengths", f"{lengths}; a clip spans {_range(needed)}")
+        whole = isinstance(cfg.data.sampling, SegmentSamplingConfig | LinspaceSamplingConfig)
+        clip = f"a clip takes {cfg.data.num_frames} frames from all over a video" if whole else ""
+        yield ok("lengths", f"{lengths}; {clip or f'a clip spans {_range(needed)}'}")
 
 
 def frames_needed(data: DataConfig, fps: float) -> float:
-    """How many frames a clip reaches over, in a video of this frame rate."""
+    """How many frames a clip reaches over at least, in a video of this frame rate."""
     if isinstance(data.sampling, ClipSamplingConfig):
         return data.num_frames * data.sampling.rate * fps / data.sampling.target_fps
     return data.sampling.window if isinstance(data.sampling, DenseSamplingConfig) else data.num_frames

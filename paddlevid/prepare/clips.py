@@ -13,7 +13,7 @@ import numpy as np
 from paddlevid.data.isolated import Tick
 from paddlevid.errors import DataError
 from paddlevid.prepare.decoding import Footage, frames_at_rate, survey
-from paddlevid.prepare.rewriting import Made
+from paddlevid.prepare.journal import Made
 from paddlevid.runtime import DISK_ERRORS
 
 ENCODER = "libx264"

@@ -15,7 +15,7 @@ from paddlevid.data.isolated import Tick
 from paddlevid.data.transforms import ResizeShortSide
 from paddlevid.errors import DataError
 from paddlevid.prepare.decoding import frames_at_rate, survey
-from paddlevid.prepare.rewriting import Made
+from paddlevid.prepare.journal import Made
 
 PICTURE_SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
 

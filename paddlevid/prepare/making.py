@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from paddlevid.prepare.rewriting import Make, Report
 
 MAX_FPS = 1000
+MAX_TOLD = 20  # bad videos on the terminal
+FOR_EACH_LIST = (
+    "run this for each list of the recipe into the same folder: "
+    + "train.list, valid.list and test.list have to be of these"
+)
 
 
 class Outcome(NamedTuple):
@@ -26,13 +33,14 @@ class Outcome(NamedTuple):
     report: Report
     list_path: Path
     num_lines: int
+    is_labelled: bool
     seconds: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of these tools but for those that say what is made."""
     parser.add_argument("input", metavar="LIST", help="a .txt/.csv list, a folder, or a video")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    add_output(parser, type=Path, metavar="DIR", help="the folder to write to")
     parser.add_argument(
         "--root", metavar="DIR", help="where relative paths of LIST begin (its folder; data.root of the recipe with -c)"
     )
@@ -47,6 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures a second, such as 15 or 30000/1001: each shows the last frame that begins by its time (all)",
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="videos made at once (one a core)")
+
+
+def add_output(parser: argparse.ArgumentParser, **options: Any) -> None:
+    """-o, which is no override as it is elsewhere."""
+    parser.add_argument("-o", "--output", action=_Output, required=True, **options)
+
+
+class _Output(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        if re.match(r"[\w.]+=", str(values)):
+            parser.error(f"-o {values}: -o is the place to write to, and recipes are changed with --override; such a "
+                         f"folder is ./{values}")  # fmt: skip
+        if getattr(namespace, self.dest) is not None:
+            parser.error("-o can be given once; recipes are changed with --override")
+        setattr(namespace, self.dest, values)
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -87,6 +110,8 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
     """
     from tqdm import tqdm
 
+    from paddlevid.prepare.journal import ListNote
+    from paddlevid.prepare.lists import BAD_FILE
     from paddlevid.prepare.rewriting import copy_class_names, rewrite, write_bad, write_list
 
     start = time.monotonic()
@@ -94,6 +119,8 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
     list_path = args.output / (f"{source.stem}.txt" if is_list else "list.txt")
     check_output(list_path, source)
     records = find_videos(args, root)
+    note = ListNote(list_path.name, os.path.realpath(source), os.path.realpath(root if is_list else source))
+    num_told = 0
     with tqdm(unit="video", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
 
         def begin(total: int, done: int) -> None:
@@ -102,9 +129,12 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
             bar.refresh()
 
         def tell(path: str, reason: str) -> None:
+            nonlocal num_told
             bar.update()
-            if reason:
-                bar.write(f"{path}: {reason}", file=sys.stderr)
+            if reason and num_told <= MAX_TOLD:
+                more = f"more bad videos: {args.output / BAD_FILE} will name them all"
+                bar.write(f"{path}: {reason}" if num_told < MAX_TOLD else more, file=sys.stderr)
+                num_told += 1
 
         report = rewrite(
             make,
@@ -114,6 +144,7 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
             suffix=suffix,
             settings=settings,
             num_workers=args.workers or num_cores(),
+            note=note,
             on_start=begin,
             on_done=tell,
         )
@@ -121,7 +152,8 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
     write_bad(records, report, args.output)
     if is_list:
         copy_class_names(source, list_path)
-    return Outcome(report, list_path, num_lines, time.monotonic() - start)
+    is_labelled = is_list and (records[0].label is not None or records[0].labels is not None)
+    return Outcome(report, list_path, num_lines, is_labelled, time.monotonic() - start)
 
 
 def is_list_file(path: str) -> bool:
@@ -145,7 +177,7 @@ def find_root(args: argparse.Namespace) -> Path:
 def check_output(list_path: Path, source: Path) -> None:
     """See before hours of work that the new list takes no other's place."""
     from paddlevid.errors import ConfigError
-    from paddlevid.prepare.rewriting import JOURNAL_FILE
+    from paddlevid.prepare.journal import JOURNAL_FILE
 
     is_ours = (list_path.parent / JOURNAL_FILE).exists() and list_path.resolve() != source.resolve()
     if list_path.exists() and not is_ours:
@@ -167,7 +199,10 @@ def find_videos(args: argparse.Namespace, root: Path) -> Sequence[Record]:
         if data.format != "video":
             raise ConfigError(f"{args.config}: data.format is {data.format}; only lists of videos can be made over")
     if not is_list_file(args.input):
-        output = args.output.resolve()
+        output, source = args.output.resolve(), Path(args.input).resolve()
+        if source.exists() and output in (source, *source.parents):
+            place = "is also" if output == source else "lies in"
+            raise ConfigError(f"{args.input}: {place} the folder to write to, {args.output}; choose another DIR")
         found = [record for record in find_records(args.input, data) if record.num_frames is None]
         records = [record for record in found if output not in Path(record.path).resolve().parents]
         if not records:
@@ -201,25 +236,62 @@ def _class_names(data: Any, list_path: str) -> list[str] | None:
 
 
 def describe(outcome: Outcome) -> str:
-    """How many videos were made, how fast, and how many are bad."""
+    """How many videos were made, how fast, and how many are bad; without any that are not, why the first ones are."""
     report = outcome.report
     num_new = len(report.made) - report.done_before
-    text = f"{num_new} videos made in {outcome.seconds:.1f} s"
+    text = f"{count(num_new, 'video')} made in {outcome.seconds:.1f} s"
     if num_new:
         text += f", {num_new / outcome.seconds:.2f} videos/s"
     if report.done_before:
-        text += f"; {report.done_before} were there already"
+        text += f"; {report.done_before} {'was' if report.done_before == 1 else 'were'} there already"
     if report.bad:
         from paddlevid.prepare.lists import BAD_FILE
 
-        text += f"; {len(report.bad)} are bad: see {outcome.list_path.parent / BAD_FILE}"
+        num_bad = len(report.bad)
+        text += f"; {num_bad} {'is' if num_bad == 1 else 'are'} bad: see {outcome.list_path.parent / BAD_FILE}"
+        if not report.made:
+            text += "".join(f"\n  {path}: {reason}" for path, reason in list(report.bad.items())[:3])
     return text
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "video"), count(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def how_to_read(options: Iterable[str], outcome: Outcome) -> str:
+    """What to override in a recipe, and with a list that has labels that it takes the place of one of the recipe's."""
+    from paddlevid.prepare.naming import override
+
+    options = list(options)
+    if outcome.is_labelled:
+        key = list_key(outcome.list_path.stem)
+        options.append(override(key or "train.list", os.path.abspath(outcome.list_path)))
+    text = "read them with " + " ".join(f"-o {shlex.quote(option)}" for option in options)
+    return f"{text}\n{FOR_EACH_LIST}" if outcome.is_labelled else text
+
+
+def list_key(stem: str) -> str | None:
+    """Which list of a recipe the name of a list, without its suffix, says that it is; None where it says nothing.
+
+    >>> list_key("kinetics400_val_list"), list_key("testlist01"), list_key("files")
+    ('valid.list', 'test.list', None)
+    """
+    for word in re.split(r"[^a-z]+", stem.lower()):
+        for begin, split in (("train", "train"), ("val", "valid"), ("test", "test")):
+            if word.startswith(begin):
+                return f"{split}.list"
+    return None
 
 
 def as_size(num_bytes: float) -> str:
     """Bytes in a unit that suits them."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000:
+        if num_bytes < 999.5:
             return f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.3g} TB"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from paddlevid.errors import DataError
 
 
 class Job(NamedTuple):
-    """A video to make over: the path that opens it, the same below the set's folder, and the name of what is made."""
+    """A video to make over: a path that opens it, its real path, and the name of what is made."""
 
     path: str
     source: str
@@ -25,38 +25,54 @@ class Job(NamedTuple):
 
 
 def plan_jobs(
-    records: Iterable[Record], root: str | Path, suffix: str = "", known: Mapping[str, str] = MappingProxyType({})
+    records: Iterable[Record],
+    root: str | Path,
+    suffix: str = "",
+    known: Mapping[str, str] = MappingProxyType({}),
+    is_taken: Callable[[str], bool] = lambda name: False,
 ) -> list[Job]:
     """A job for each video of a set, named as it is below `root`: `a/b/x.mp4` -> `a/b/x` + `suffix`.
 
     Videos that are not all below `root` are named below the folder that they have in common. Where two names would be
     the same, or one a folder of another, and where a list could not hold a name, the suffix of the video stays. What
-    was made of a source before keeps its name: `known` is source -> name.
+    was made of a file before keeps its name: `known` is name -> real path; others of that name get a number, too, and
+    so do those whose name `is_taken` by something unknown. Several links to a file are one video.
 
     Raises:
         DataError: two videos have one name all the same.
     """
-    paths = list(dict.fromkeys(os.path.abspath(record.path) for record in records))
-    begin = len(_common_folder(paths, os.path.abspath(root)).rstrip(os.sep)) + 1
-    sources = [path[begin:].replace(os.sep, "/") for path in paths]
-    folders = _folders(sources)
-    taken = {name: source for source, name in known.items()}
-    whole: set[str] = set()
+    paths: dict[str, str] = {}  # by real path
+    for record in records:
+        paths.setdefault(os.path.realpath(record.path), os.path.abspath(record.path))
+    begin = len(_common_folder(list(paths.values()), os.path.abspath(root)).rstrip(os.sep)) + 1
+    short_names = {source: path[begin:].replace(os.sep, "/") for source, path in paths.items()}
+    folders = _folders([*short_names.values(), *known])
+    kept = {source: name for name, source in known.items()}
+    tries = dict.fromkeys(paths, 0)
     while True:
-        names = [known.get(source) or _new_name(source, source in whole, suffix) for source in sources]
-        counts = Counter(names)
+        names = {source: kept.get(source) or _new_name(short_names[source], tries[source], suffix) for source in paths}
+        counts = Counter(names.values())
+        new = {source: name for source, name in names.items() if source not in kept}
+        occupied = {source for source, name in new.items() if name in known or is_taken(name)}
         clashing = [
-            (path, source, name)
-            for path, source, name in zip(paths, sources, names, strict=True)
-            if counts[name] > 1 or name in folders or taken.get(name, source) != source
+            source
+            for source, name in new.items()
+            if source in occupied
+            or counts[name] > 1
+            or name in folders
+            or not known.keys().isdisjoint(_folders([name]))
         ]
-        more = {source for _, source, _ in clashing} - whole - known.keys()
+        more = [source for source in clashing if tries[source] == 0 or source in occupied]
         if not more:
             break
-        whole |= more
-    for path, _, name in clashing:
-        raise DataError(f"{path}: what is made of it would be named {name}, as something else is; rename the video")
-    return [Job(*job) for job in zip(paths, sources, names, strict=True)]
+        for source in more:
+            tries[source] += 1
+    for source in clashing:
+        name = names[source]
+        raise DataError(
+            f"{paths[source]}: what is made of it would be named {name}, as something else is; rename the video"
+        )
+    return [Job(path, source, names[source]) for source, path in paths.items()]
 
 
 def _folders(sources: Iterable[str]) -> set[str]:
@@ -68,9 +84,11 @@ def _folders(sources: Iterable[str]) -> set[str]:
     return folders
 
 
-def _new_name(source: str, is_whole: bool, suffix: str) -> str:
-    short = os.path.splitext(source)[0]
-    return (source if is_whole or short[-1] in " \t," else short) + suffix
+def _new_name(name: str, num_tries: int, suffix: str) -> str:
+    """Without the suffix of the video at first, then with it, then with a number behind it from 2 on."""
+    short = os.path.splitext(name)[0]
+    is_whole = num_tries > 0 or short[-1] in " \t,"
+    return (name if is_whole else short) + (f"_{num_tries}" if num_tries > 1 else "") + suffix
 
 
 def _common_folder(paths: Sequence[str], root: str) -> str:

@@ -3,53 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from paddlevid.data.class_names import CLASS_NAMES_FILE
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 from paddlevid.data.records import Record
 from paddlevid.errors import DataError
+from paddlevid.prepare.journal import (
+    JOURNAL_FILE,
+    PARTIAL_FOLDER,
+    ListNote,
+    Made,
+    Notes,
+    Row,
+    append_line,
+    claim_list,
+    hold,
+    open_journal,
+)
 from paddlevid.prepare.lists import BAD_FILE, unlistable
 from paddlevid.prepare.naming import Job, list_line, plan_jobs
 from paddlevid.runtime import atomic_write, fsync_folder
 
-JOURNAL_FILE = ".made.jsonl"
-PARTIAL_FOLDER = ".partial"
 TIMEOUT_SEC = 120.0  # without a frame
-
-
-class Made(NamedTuple):
-    """What came of a video."""
-
-    num_frames: int
-    fps: float
-    num_bytes: int
-
-
-class _Row(NamedTuple):
-    """A line of the journal: what a name was made of, by its size and its time, and what came of it."""
-
-    name: str
-    source: str
-    source_bytes: int
-    source_mtime_ns: int
-    made: Made
-
 
 Make = Callable[[str, Path, Tick], Made]  # of a video at a path, a file or folder at another; a function of a module
 
 
 @dataclass
 class Report:
-    """What became of each video, by its absolute path; `done_before` were whole before this run."""
+    """What became of each video, by its real path; `done_before` were whole before this run."""
 
     names: dict[str, str] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
@@ -67,25 +58,35 @@ def rewrite(
     suffix: str,
     settings: Mapping[str, Any],
     num_workers: int,
+    note: ListNote | None = None,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_done: Callable[[str, str], None] = lambda path, reason: None,
 ) -> Report:
     """Let `make` write what becomes of each video into a hidden folder, and rename it once it is whole.
 
-    For `root` and `suffix` see `plan_jobs`. `settings` are all that the results depend on. `on_start` is told how many
-    there are and how many are done, `on_done` of each path, with the reason where it is bad.
+    For `root` and `suffix` see `plan_jobs`. `settings` are all that the results depend on. `note` says of what the list
+    is that will be written. `on_start` is told how many there are and how many are done, `on_done` of each other path,
+    with the reason where it is bad.
 
     Raises:
         DataError: `folder` has other things in it, was made with other settings, or another run writes into it.
         OSError: the disk is full, or refuses something else. Nothing that is not whole is left.
     """
     report = Report()
-    with _lock(folder), contextlib.ExitStack() as stack:
-        known = _open_journal(folder, settings)
-        jobs = plan_jobs(records, root, suffix, {row.source: row.name for row in known.values()})
+    with hold(folder), contextlib.ExitStack() as stack:
+        shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
+        notes = open_journal(folder, settings)
+        if note is not None:
+            claim_list(folder, notes, note)
+        known = {row.name: row.source for row in notes.rows.values()}
+        # Whose a thing is of which a torn line may have told, nobody knows: leave it
+        jobs = plan_jobs(records, root, suffix, known, lambda name: notes.is_torn and os.path.lexists(folder / name))
         stack.callback(shutil.rmtree, folder / PARTIAL_FOLDER, ignore_errors=True)
-        waiting = [job for job in jobs if not _is_settled(job, folder, known, report)]
-        on_start(len(jobs), len(jobs) - len(waiting))
+        waiting = [job for job in jobs if not _is_settled(job, folder, notes, report)]
+        on_start(len(jobs), report.done_before)
+        for job in jobs:
+            if job.source in report.bad:
+                on_done(job.path, report.bad[job.source])
         answers = run_isolated(
             partial(_make_one, make, str(folder)), waiting, num_workers=num_workers, timeout_sec=TIMEOUT_SEC
         )
@@ -94,33 +95,32 @@ def rewrite(
             job = waiting[index]
             if isinstance(answer, OSError):
                 raise answer
-            if isinstance(answer, _Row):
+            if isinstance(answer, Row):
                 _add(report, job, answer)
                 on_done(job.path, "")
             else:
                 ended = "its decoder crashed" if isinstance(answer, NoResult) and answer.is_crash else "timed out"
-                report.bad[job.path] = f"{ended}: {answer.reason}" if isinstance(answer, NoResult) else answer
-                on_done(job.path, report.bad[job.path])
+                report.bad[job.source] = f"{ended}: {answer.reason}" if isinstance(answer, NoResult) else answer
+                on_done(job.path, report.bad[job.source])
     return report
 
 
-def _add(report: Report, job: Job, row: _Row) -> None:
-    report.names[job.path], report.made[job.path] = job.name, row.made
+def _add(report: Report, job: Job, row: Row) -> None:
+    report.names[job.source], report.made[job.source] = job.name, row.made
     report.source_bytes += row.source_bytes
 
 
-def _is_settled(job: Job, folder: Path, known: Mapping[str, _Row], report: Report) -> bool:
+def _is_settled(job: Job, folder: Path, notes: Notes, report: Report) -> bool:
     """Whether there is nothing to do, because it is done, or bad; the report is told."""
-    target, row = folder / job.name, known.get(job.name)
+    target, row = folder / job.name, notes.rows.get(job.name)
     reason = unlistable(job.name.lstrip(" \t\ufeff")) or ("its name ends in a comma" if job.name[-1] == "," else "")
     if reason or not os.path.isfile(job.path):
-        report.bad[job.path] = reason or "no such file"
+        report.bad[job.source] = reason or _why_no_file(job.path)
         return True
     if not os.path.lexists(target):
         return False
-    if row is None or row.source != job.source:
-        origin = "something else" if row is None else row.source
-        raise DataError(f"{target}: is there already, made of {origin}; choose another folder for {job.path}")
+    if row is None:
+        raise DataError(f"{target}: is there already, made of something else; choose another folder")
     if row[2:4] != _stamp(job.path):
         return False
     _add(report, job, row)
@@ -128,12 +128,19 @@ def _is_settled(job: Job, folder: Path, known: Mapping[str, _Row], report: Repor
     return True
 
 
+def _why_no_file(path: str) -> str:
+    folder = re.sub(r"[ \t]+\d+$", "", path)  # of a line `path num_frames label`, the label is off
+    if os.path.isdir(folder):
+        return "is a folder of frames, it seems; only videos can be made over" if os.listdir(folder) else "is a folder"
+    return "no such file"
+
+
 def _stamp(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
 
 
-def _make_one(make: Make, folder: str, job: Job, tick: Tick) -> _Row | str | OSError:
+def _make_one(make: Make, folder: str, job: Job, tick: Tick) -> Row | str | OSError:
     """Returns why a bad video is bad, and what the disk refuses."""
     target = Path(folder, job.name)
     try:
@@ -147,12 +154,12 @@ def _make_one(make: Make, folder: str, job: Job, tick: Tick) -> _Row | str | OSE
                 return str(error).removeprefix(f"{job.path}: ")
             tick()  # a process whose parent was killed ends here: another run may be at work on this video
             part.lstat()
-            row = _Row(job.name, job.source, *stamp, made)
+            row = Row(job.name, job.source, *stamp, made)
             if target.is_dir():  # made of what the video was before
                 shutil.rmtree(target)
             target.unlink(missing_ok=True)
             # First the note, then the result: that a thing is there means nothing without a note of whose it is
-            _append(Path(folder) / JOURNAL_FILE, row)
+            append_line(Path(folder) / JOURNAL_FILE, row)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.rename(target)
             fsync_folder(target.parent)
@@ -161,54 +168,6 @@ def _make_one(make: Make, folder: str, job: Job, tick: Tick) -> _Row | str | OSE
         if not error.filename or PARTIAL_FOLDER in str(error.filename):
             error.filename = str(target)
         return error
-
-
-# ---- the folder, and the journal in it -------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run alone, where the system can; also after a run that was killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(folder / JOURNAL_FILE, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{folder}: another run writes into this folder; wait for its end") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-
-
-def _open_journal(folder: Path, settings: Mapping[str, Any]) -> dict[str, _Row]:
-    """What is noted, by name; a new journal is begun where there is none. Lines that were cut off do not count."""
-    path = folder / JOURNAL_FILE
-    shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith(b"\n")]
-    if not whole:
-        path.write_text(json.dumps(dict(settings)) + "\n", encoding="utf-8")
-        return {}
-    if len(whole) < len(lines):
-        path.write_bytes(b"".join(whole))
-    noted = json.loads(whole[0])
-    differ = [f"{key} {noted.get(key)}, not {value}" for key, value in settings.items() if noted.get(key) != value]
-    if differ:
-        raise DataError(f"{folder}: was made with {'; '.join(differ)}; choose another folder, or delete this one")
-    rows = [json.loads(line) for line in whole[1:]]
-    return {row[0]: _Row(row[0], row[1], row[2], row[3], Made(*row[4])) for row in rows}
-
-
-def _append(path: Path, row: _Row) -> None:
-    line = json.dumps(row).encode() + b"\n"
-    with open(path, "ab", buffering=0) as file:  # at once: several processes write
-        file.write(line)
-        os.fsync(file.fileno())
 
 
 # ---- what is written beside --------------------------------------------------------------------------------------
@@ -230,7 +189,7 @@ def write_list(records: Sequence[Record], report: Report, path: Path, *, is_fram
 def _write_lines(file: TextIO, records: Sequence[Record], report: Report, is_frames: bool) -> int:
     num_lines = 0
     for record in records:
-        key = os.path.abspath(record.path)
+        key = os.path.realpath(record.path)
         if key in report.made:
             num_frames = report.made[key].num_frames if is_frames else None
             file.write(list_line(report.names[key], record, num_frames) + "\n")
@@ -239,19 +198,29 @@ def _write_lines(file: TextIO, records: Sequence[Record], report: Report, is_fra
 
 
 def write_bad(records: Sequence[Record], report: Report, folder: Path) -> None:
-    """Name the bad videos and the reasons in `folder`; those of other lists that were named before stay named."""
-    path = folder / BAD_FILE
+    """Name the bad videos and the reasons in `folder`; see `write_reasons`."""
+    names = ((record.name, report.bad.get(os.path.realpath(record.path))) for record in records)
+    write_reasons(folder / BAD_FILE, names)
+
+
+def write_reasons(path: Path, reasons: Iterable[tuple[str, str | None]]) -> None:
+    """Write what is wrong with videos, by their names; those of other lists that are in the file stay there.
+
+    A reason of None takes a name off the file. Without any there is no file.
+    """
     lines: dict[str, str] = {}
     with contextlib.suppress(FileNotFoundError):
         found = path.read_text("utf-8", errors="replace").split("\n")
-        lines = dict(line.split("\t", 1) for line in found if "\t" in line)
-    for record in records:
-        name = repr(record.name)[1:-1] if unlistable(record.name) else record.name
-        reason = report.bad.get(os.path.abspath(record.path))
+        lines = {line.split("\t")[0]: line for line in found if line}
+    for raw_name, reason in reasons:
+        name = repr(raw_name)[1:-1] if unlistable(raw_name) else raw_name
         lines.pop(name, None)
         if reason is not None:
-            lines[name] = " ".join(reason.split())
-    text = "".join(f"{name}\t{reason}\n" for name, reason in lines.items())
+            lines[name] = f"{name}\t{' '.join(reason.split())}"
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    text = "".join(f"{line}\n" for line in lines.values())
     atomic_write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 

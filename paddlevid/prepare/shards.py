@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +16,15 @@ import numpy as np
 
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 from paddlevid.data.records import Record
-from paddlevid.data.shard_index import VIDEO_SUFFIXES, index_shard
+from paddlevid.data.shard_index import VIDEO_SUFFIXES, Stamp, index_shard
+from paddlevid.data.structure import check_structure
 from paddlevid.errors import DataError
+from paddlevid.prepare.journal import append_line
 from paddlevid.runtime import atomic_write
 
+JOURNAL_FILE = ".packed.jsonl"  # of each shard, when its videos were last changed
 _TIMEOUT_SEC = 600.0  # for the reading of one video
+_NUM_LOOKS = 16  # at once, as each may wait for a network disk
 
 
 class Clip(NamedTuple):
@@ -28,6 +34,7 @@ class Clip(NamedTuple):
     key: str
     suffix: str
     num_bytes: int
+    mtime_ns: int
     label: int | None
     labels: tuple[int, ...] | None
 
@@ -42,6 +49,10 @@ class Shard(NamedTuple):
     def num_bytes(self) -> int:
         return sum(clip.num_bytes for clip in self.clips)
 
+    def digest(self) -> str:
+        """Of the times at which its videos were last changed."""
+        return hashlib.sha256(" ".join(str(clip.mtime_ns) for clip in self.clips).encode()).hexdigest()
+
 
 class Plan(NamedTuple):
     """All shards of a list, and why some of its videos are in none: by the names that they have in it."""
@@ -55,6 +66,8 @@ def plan_shards(
 ) -> Plan:
     """Divide the videos of a list among shards of at most so many bytes, unless a video has more, and so many videos.
 
+    Videos that are missing or cut off are left out.
+
     Args:
         pattern: the path of a shard, with a place for its number: `train-%06d.tar`.
         seed: of the order in which videos are written, which mixes the classes of a sorted list; None keeps the list's.
@@ -62,31 +75,57 @@ def plan_shards(
     Raises:
         DataError: no video of the list can be read.
     """
-    order = range(len(records)) if seed is None else np.random.default_rng(seed).permutation(len(records))
+    order = range(len(records)) if seed is None else np.random.default_rng(seed).permutation(len(records)).tolist()
     groups: list[list[Clip]] = []
     left_out: dict[str, str] = {}
     taken: dict[str, int] = {}
     group_bytes = 0
-    for index in order:
-        record = records[index]
-        suffix = os.path.splitext(record.name)[1][1:].lower()
-        try:
-            num_bytes = os.stat(record.path).st_size
-            if suffix not in VIDEO_SUFFIXES:
-                raise OSError(0, f"no suffix of a video that shards may have ({', '.join(VIDEO_SUFFIXES)})")
-        except OSError as error:
-            left_out[record.name] = error.strerror or str(error)
+    for record, found in _look_at_all(records, order):
+        if isinstance(found, str):
+            left_out[record.name] = found
             continue
+        num_bytes, mtime_ns = found
         if not groups or len(groups[-1]) >= max_count or group_bytes + num_bytes > max_bytes:
             groups.append([])
             group_bytes = 0
         group_bytes += num_bytes
         key = _distinct(make_key(record.name), taken)
-        groups[-1].append(Clip(record.path, key, suffix, num_bytes, record.label, record.labels))
+        groups[-1].append(Clip(record.path, key, _suffix(record), num_bytes, mtime_ns, record.label, record.labels))
     if not groups:
         name, reason = next(iter(left_out.items()))
         raise DataError(f"none of the {len(records)} videos can be read; the first: {name}: {reason}")
     return Plan([Shard(Path(pattern % number), clips) for number, clips in enumerate(groups)], left_out)
+
+
+def _look_at_all(records: Sequence[Record], order: Sequence[int]) -> Iterator[tuple[Record, Stamp | str]]:
+    """Each record in this order, with the state of its file, or why it is left out."""
+    from tqdm import tqdm
+
+    with (
+        ThreadPoolExecutor(_NUM_LOOKS) as pool,
+        tqdm(total=len(order), unit="video", disable=not sys.stderr.isatty(), leave=False) as bar,
+    ):
+        for start in range(0, len(order), 1024):
+            some = [records[index] for index in order[start : start + 1024]]
+            yield from zip(some, pool.map(_look_at, some), strict=True)
+            bar.update(len(some))
+
+
+def _look_at(record: Record) -> Stamp | str:
+    if _suffix(record) not in VIDEO_SUFFIXES:
+        return f"no suffix of a video that shards may have ({', '.join(VIDEO_SUFFIXES)})"
+    try:
+        status = os.stat(record.path)
+        check_structure(record.path)
+    except OSError as error:
+        return error.strerror or str(error)
+    except DataError as error:
+        return str(error).removeprefix(f"{record.path}: ")
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _suffix(record: Record) -> str:
+    return os.path.splitext(record.name)[1][1:].lower()
 
 
 def make_key(name: str) -> str:
@@ -109,6 +148,8 @@ def _distinct(key: str, taken: dict[str, int]) -> str:
 def find_whole(plan: Plan, pattern: str) -> set[Path]:
     """The shards of a plan that are there already, left from an earlier run; what one has left unfinished is removed.
 
+    A shard whose videos were changed since, and kept their sizes, is not one of them.
+
     Raises:
         DataError: a file in the place of a shard holds something else, or there are more shards than in the plan.
     """
@@ -129,7 +170,21 @@ def find_whole(plan: Plan, pattern: str) -> set[Path]:
         expected = [(f"{clip.key}.{clip.suffix}", clip.num_bytes, _label_text(clip)) for clip in shard.clips]
         if list(zip(index.names, index.sizes.tolist(), index.labels, strict=True)) != expected:
             raise DataError(f"{shard.path}: is there, with other videos or labels than this list has; {_ELSEWHERE}")
-    return {shard.path for shard in whole}
+    digests = _read_digests(Path(folder))
+    return {shard.path for shard in whole if digests.get(shard.path.name) == shard.digest()}
+
+
+def _read_digests(folder: Path) -> dict[str, str]:
+    """Of the shards in a folder, by their names. A line that was torn counts for nothing: its shard is written anew."""
+    digests = {}
+    path = folder / JOURNAL_FILE
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            name, digest = json.loads(line)
+            digests[str(name)] = digest
+        except (ValueError, TypeError):
+            continue
+    return digests
 
 
 _ELSEWHERE = "write into another folder, or delete the old shards"
@@ -184,16 +239,20 @@ def _write_shard(shard: Shard, tick: Tick) -> None:
                 writer.write(_sample(clip))
 
     atomic_write(shard.path, write)
+    append_line(shard.path.parent / JOURNAL_FILE, [shard.path.name, shard.digest()])
     index_shard(str(shard.path), tick)
 
 
 def _sample(clip: Clip) -> dict[str, str | bytes]:
     try:
-        content = Path(clip.path).read_bytes()
+        with open(clip.path, "rb") as file:
+            content, mtime_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
         raise DataError(f"{clip.path}: {error.strerror or error}") from None
     if len(content) != clip.num_bytes:
         raise DataError(f"{clip.path}: had {clip.num_bytes} bytes at the beginning, and has {len(content)} now")
+    if mtime_ns != clip.mtime_ns:
+        raise DataError(f"{clip.path}: was changed since the beginning; start again")
     sample: dict[str, str | bytes] = {"__key__": clip.key, clip.suffix: content}
     if clip.labels is not None:
         sample["json"] = json.dumps({"labels": list(clip.labels)}).encode()

@@ -14,7 +14,7 @@ import paddle
 from paddlevid import build
 from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
-from paddlevid.data.class_names import number_names, read_class_names
+from paddlevid.data.class_names import check_same_classes, number_names, read_class_names
 from paddlevid.data.dataset import TrainDataset, ViewDataset
 from paddlevid.data.loader import TrainPlan
 from paddlevid.ema import EMA
@@ -308,4 +308,6 @@ def _resume(run: Run, checkpoint: Path, weights: str | None) -> None:
     check_steps(state.config, run.cfg.model_dump(mode="json"))
     warn_of_changes(state.config, run.cfg.model_dump(mode="json"))
     compare_data(state.data, run.data_identity)
+    if run.valid_set is not None and run.cfg.valid and state.class_names and not run.known_names:
+        check_same_classes(state.class_names, checkpoint, run.cfg.valid.list)
     run.class_names = names_to_go_on_with(state.class_names, run.class_names)

@@ -131,14 +131,17 @@ def test_the_whole_set_by_the_tool(
     files: dict[tuple[str, str], Path], tmp_path: Path, run_tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "class_names.txt").write_text("run\nwalk\n")
     folder = files["good", "avi"].parent
     lines = [f"{path.name} {label}" for label, path in enumerate(files.values())]
     content = "\ufeff" + "\r\n".join([*lines[:9], "", *lines[9:], "gone.mp4 3"])  # no line break at the end
     (tmp_path / "list.txt").write_bytes(content.encode())
-    code, out, err = run_tool("check_videos", "list.txt", "--root", folder, "--workers", 2, "--good", "good.txt")
+    code, out, err = run_tool("check_videos", "list.txt", "--root", folder, "--workers", 2, "--good", "good/list.txt")
     assert code == 1
-    assert out == "46 videos, 41 of them bad: 20 truncated, 15 unreadable, 5 damaged, 1 missing; see bad_videos.txt\n"
-    bad = dict(line.split("\t") for line in (tmp_path / "bad_videos.txt").read_text().splitlines())
+    assert (
+        out == "46 videos, 41 of them bad: 20 truncated, 15 unreadable, 5 damaged, 1 missing; see list_bad_videos.txt\n"
+    )
+    bad = dict(line.split("\t") for line in (tmp_path / "list_bad_videos.txt").read_text().splitlines())
     assert set(bad) == {path.name for (kind, _), path in files.items() if kind != "good"} | {"gone.mp4"}
     for (kind, container), path in files.items():
         if kind != "good":
@@ -146,7 +149,8 @@ def test_the_whole_set_by_the_tool(
             assert f"{path}: {bad[path.name]}\n" in err
     assert bad["gone.mp4"] == "missing: cannot read this video: No such file or directory"
     good = [line for line in content.removeprefix("\ufeff").split("\r\n") if line.startswith("good_") or not line]
-    assert (tmp_path / "good.txt").read_bytes() == "".join(f"{line}\r\n" for line in good).encode()
+    assert (tmp_path / "good" / "list.txt").read_bytes() == "".join(f"{line}\r\n" for line in good).encode()
+    assert (tmp_path / "good" / "class_names.txt").read_text() == "run\nwalk\n"
 
 
 def test_all_good(files: dict[tuple[str, str], Path], tmp_path: Path, run_tool: Tool) -> None:
@@ -158,6 +162,35 @@ def test_all_good(files: dict[tuple[str, str], Path], tmp_path: Path, run_tool: 
     output = tmp_path / "new" / "bad.txt"
     assert run_tool("check_videos", videos, "--output", output) == (0, "5 videos, all good\n", "")
     assert output.read_bytes() == b""
+
+
+def test_bad_videos_are_named_beside_their_list(
+    files: dict[tuple[str, str], Path], tmp_path: Path, run_tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    good, text = files["good", "avi"], files["text", "avi"]
+    (folder / "bad_videos.txt").write_text("of another tool")
+    (folder / "train.csv").write_text(f"path,label\n{text},0\n{good},1\n")
+    (folder / "class_names.txt").write_text("run\nwalk\n")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "class_names.txt").write_text("kept\n")
+    options = (folder / "train.csv", "--workers", 1, "--good", tmp_path / "good" / "train.csv")
+    code, out, _ = run_tool("check_videos", *options)
+    assert (code, out) == (1, f"2 videos, 1 of them bad: 1 unreadable; see {folder}/train_bad_videos.txt\n")
+    assert (folder / "train_bad_videos.txt").read_text().startswith(f"{text}\tunreadable: ")
+    assert (tmp_path / "good" / "train.csv").read_text() == f"path,label\n{good},1\n"
+    assert (tmp_path / "good" / "class_names.txt").read_text() == "kept\n"
+    (folder / "train.csv").write_text(f"path,label\n{good},1\n")
+    assert run_tool("check_videos", folder / "train.csv", "--workers", 1)[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["bad_videos.txt", "class_names.txt", "train.csv"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (folder / "train.csv").write_text(f'path,label\n"{good}",1\n"a\nb",0\n')
+    code, _, err = run_tool("check_videos", *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "rows of " in err
 
 
 def test_pictures_of_changing_size(tmp_path: Path) -> None:
@@ -321,7 +354,7 @@ def test_interrupted_it_leaves_no_process(files: dict[tuple[str, str], Path], tm
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
     assert ends(process.pid)
-    assert not (tmp_path / "bad_videos.txt").exists()
+    assert not list(tmp_path.glob("*bad_videos.txt"))
 
 
 def test_all_kinds_are_expected() -> None:

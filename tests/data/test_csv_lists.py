@@ -63,10 +63,35 @@ def test_a_line_that_is_no_header_is_a_video(read, tmp_path):
     assert read("path\n", labelled=False) == [("path", None, None)]
 
 
+def test_a_line_that_begins_like_a_header_is_a_video(read, tmp_path):
+    assert read("Path, winding/1.mp4 0\nb.mp4 1\n") == [("Path, winding/1.mp4", 0, None), ("b.mp4", 1, None)]
+    assert read("Path, winding 0\n") == [("Path, winding", 0, None)]
+    assert read("path; winding/1.mp4 4,0\n", multi_label=True) == [("path; winding/1.mp4", (0, 4), None)]
+    assert read("video, a 30 0\n", "frames") == [("video, a", 0, 30)]
+    for name in ("Path, winding/1.mp4", "video, a.mp4"):
+        assert read(f"{name}\n", labelled=False) == [(name, None, None)]
+    (tmp_path / "path,label").touch()
+    assert read("path,label 3\n") == [("path,label", 3, None)]
+    assert read("path,label,annotator 2\na,1,x\n") == [("a", 1, None)]
+
+
+def test_names_that_are_numbers(read):
+    """Of folders 1, 2 and 10 sorted as text; a number that is no other class's name is one."""
+    for label in ("1", "01"):
+        with pytest.raises(DataError, match=rf"csv:2: label '{label}' may be a number, or the name '1' of class 0: "):
+            read(f"path,label\na,{label}\n", class_names=lambda: ["1", "10", "2"])
+    assert read("path,label\na,2\n", class_names=lambda: ["1", "10", "2"]) == [("a", 2, None)]
+    assert read("path,label\na,0\nb,2\n", class_names=lambda: ["0", "1", "2"]) == [("a", 0, None), ("b", 2, None)]
+    assert read("a 1\n", class_names=lambda: ["1", "10", "2"]) == [("a", 1, None)]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("path,labl\na,1\n", r"csv:1: the header names the columns path, labl; a column `label` is missing"),
+        ("path,class\na,1\n", r"csv:1: .* path, class; .* is what the column of the labels has to be called"),
+        ("path,label,x,label\na,1,x,2\n", r"csv:1: .*; which `label` counts\?"),
+        ("path label\na 1\n", r"csv:1: a header needs commas between the columns, .*: write `path,label`"),
         ("path,label\na,1\n\nb,x y\n", r"csv:4: label 'x y' is neither a number nor one of the 3 class names: 'b,x y'"),
         ("path,label\na,1\nb\n", r"csv:3: 1 fields under 2 columns"),
         ("path,label\na,b,1\n", r"csv:2: 3 fields under 2 columns; quote a path that has ','"),

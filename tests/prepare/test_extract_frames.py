@@ -155,8 +155,13 @@ def test_names() -> None:
     assert names_of("/r", "/s/a/x.mp4", "/s/b/x.mp4") == ["a/x", "b/x"]
     assert names_of("/r", "/r/x.mp4", "/r/x.avi", suffix=".mp4") == ["x.mp4.mp4", "x.avi.mp4"]
     assert names_of("/r", "/r/x.mp4", "/r/x.avi", "/r/x.avi.mkv") == ["x.mp4", "x.avi", "x.avi.mkv"]
-    jobs = plan_jobs([Record("/r/x.avi"), Record("/r/y.mp4")], "/r", known={"x.mp4": "x", "y.mp4": "y.mp4"})
-    assert [(job.source, job.name) for job in jobs] == [("x.avi", "x.avi"), ("y.mp4", "y.mp4")]
+    jobs = plan_jobs([Record("/r/x.avi"), Record("/r/y.mp4")], "/r", known={"x": "/r/x.mp4", "y.mp4": "/r/y.mp4"})
+    assert [(job.source, job.name) for job in jobs] == [("/r/x.avi", "x.avi"), ("/r/y.mp4", "y.mp4")]
+    known = {"x": "/s/x.mp4", "x.mp4": "/t/x.mp4", "x.mp4_2": "/u/x.mp4", "y/1": "/s/y/1.mp4"}
+    jobs = plan_jobs([Record("/r/x.mp4"), Record("/r/y.mp4")], "/r", known=known)
+    assert [job.name for job in jobs] == ["x.mp4_3", "y.mp4"]  # y is a folder
+    with pytest.raises(DataError, match=r"/r/x/y\.mp4: .* named x/y\.mp4, as"):
+        plan_jobs([Record("/r/x/y.mp4")], "/r", known={"x": "/s/x.mp4"})
     with pytest.raises(DataError, match=r"/r/x: .* named x, as something else is; rename"):
         names_of("/r", "/r/x", "/r/x/y.mp4")
 
@@ -207,7 +212,8 @@ def test_the_tool(videos: Path, tmp_path: Path, run_tool: Tool, tiny_recipe: Cal
     assert said.startswith(f"{out}: 3 videos made in ")
     assert f"; 2 are bad: see {out}/bad_videos.txt\n13 pictures, " in said
     assert f"4 lines in {out}/train.txt\n" in said
-    assert err.splitlines() == [f"{videos}/bad.mp4: {(out / 'bad_videos.txt').read_text().splitlines()[0][8:]}"]
+    reason = (out / "bad_videos.txt").read_text().splitlines()[0].removeprefix("bad.mp4\t")
+    assert err.splitlines() == [f"{videos}/gone.mp4: no such file", f"{videos}/bad.mp4: {reason}"]
     # At 10 frames a second 7, 8 and 9 of them begin until 0.6, 0.7 and 0.8 s
     assert (out / "train.txt").read_text() == "a b 4 1\ndeep/x.mp4 4 0\ndeep/x.avi 5 2\na b 4 2\n"
     assert (out / "class_names.txt").read_text() == "run\nwalk\nfly\n"
@@ -220,7 +226,8 @@ def test_the_tool(videos: Path, tmp_path: Path, run_tool: Tool, tiny_recipe: Cal
     (line,) = [line for line in said.splitlines() if line.startswith("read them with ")]
     assert "'data.frame_template=img_{:05d}.jpg'" in line
     cfg = load_config(tiny_recipe("tsm"), shlex.split(line.removeprefix("read them with "))[1::2])
-    records = read_list(out / "train.txt", format=cfg.data.format, root=cfg.data.root, num_classes=3)
+    assert Path(cfg.train.list) == out / "train.txt"
+    records = read_list(cfg.train.list, format=cfg.data.format, root=cfg.data.root, num_classes=3)
     with build_source(cfg.data).open(records[2]) as reader:
         assert (reader.num_frames, reader.fps) == (5, 5.0)
         pictures = reader.read(np.arange(5))
@@ -231,7 +238,7 @@ def test_the_tool(videos: Path, tmp_path: Path, run_tool: Tool, tiny_recipe: Cal
     assert len(before) == 13
     shutil.rmtree(out / "deep" / "x.avi")
     code, said, _ = run_tool("extract_frames", videos / "train.txt", "-o", out, "--short_side", 32, "--fps", 5)
-    assert (code, said.split(" videos made in ")[0]) == (1, f"{out}: 1")
+    assert (code, said.split(" video made in ")[0]) == (1, f"{out}: 1")
     assert "; 2 were there already; 2 are bad" in said
     after = state(out)
     assert {name for name in before if before[name] != after[name]} == {n for n in before if n.startswith("deep/x.avi")}
@@ -274,8 +281,14 @@ def test_other_settings_and_other_videos_need_another_folder(videos: Path, tmp_p
     assert code == 2
     assert "was made with template img_{:05d}.png, not img_{:05d}.jpg; choose another folder" in err
     write(other / "a b.avi", 2, codec="mpeg4")
-    assert run_tool("extract_frames", other, "-o", out, "--format", "png")[0] == 0
-    assert (out / "list.txt").read_text() == "a b.avi 2\n"
+    (other / "more.txt").write_text("a b.avi\n")
+    assert run_tool("extract_frames", other, "-o", out, "--format", "png")[0] == 2
+    arguments = ["extract_frames", other / "more.txt", "-o", out, "--format", "png", "--unlabelled"]
+    code, said, _ = run_tool(*arguments)
+    assert (code, "\n2 pictures, " in said, "; 1 line in " in said) == (0, True, True)
+    assert "train.list" not in said  # without labels nothing trains
+    assert (out / "more.txt").read_text() == "a b.avi 2\n"
+    assert (out / "list.txt").read_text() == "a b 7\n"
     assert len(list((out / "a b").iterdir())) == 7
 
 
@@ -310,7 +323,7 @@ def test_killed_and_started_again(tmp_path: Path, run_tool: Tool) -> None:
     done = sorted(path.name for path in out.glob("[0-9]*"))
     assert 2 <= len(done) < 10
     assert all(len(list((out / name).iterdir())) == 20 for name in done)
-    before = state(out)
+    before = {name: time for name, time in state(out).items() if not name.startswith(".partial")}
     code, said, _ = run_tool("extract_frames", videos, "-o", out, "--workers", 1)
     assert (code, f"; {len(done)} were there already" in said) == (0, True)
     assert len(state(out)) == 10 * 20

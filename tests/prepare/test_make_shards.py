@@ -36,11 +36,12 @@ def samples(folder):
 def test_the_library_reads_what_the_tool_writes(run_tool, small_set, tmp_path):
     pattern = tmp_path / "out" / "train-%06d.tar"
     code, out, _ = run_tool("make_shards", small_set, "-o", pattern, "--max_count", 4, "--keep_order")
-    assert code == 0
-    first, left_out, hint = out.splitlines()[:3]
-    assert first.startswith("9 videos, 9e-07 GB, in 3 shards; ")
+    assert code == 1
+    first, left_out, hint, more = out.splitlines()
+    assert first.startswith("9 videos, 900 bytes, in 3 shards; ")
     assert left_out.startswith("left out: 1, the first some class/v.9.mp4: No such file or directory")
-    assert hint.endswith(f"-o train.list='{tmp_path}/out/train-{{000000..000002}}.tar'")
+    assert hint == (f"read them with -o data.format=shards -o 'train.list={tmp_path}/out/train-{{000000..000002}}.tar'")
+    assert more.startswith("run this for each list of the recipe into the same folder: train.list, valid.list")
     expected = [(f"some class/v_{number}", number, number % 3) for number in range(9)]
     assert samples(tmp_path / "out") == expected
     assert (tmp_path / "out" / "class_names.txt").read_text() == "a\nb\nc\n"
@@ -66,10 +67,23 @@ def test_whole_shards_are_kept(run_tool, small_set, tmp_path):
     unfinished = tmp_path / "out" / ".t-001.12345.tar"
     unfinished.write_bytes(b"half")
     code, out, _ = run_tool(*arguments)
-    assert (code, digests(tmp_path / "out")) == (0, before)
+    assert (code, digests(tmp_path / "out")) == (1, before)
     assert "in 3 shards, 2 of them there already" in out
     assert kept.stat().st_mtime_ns == time_before
     assert not unfinished.exists()
+    # A video that changed and kept its size: its shard alone is written anew
+    (small_set.parent / "some class" / "v.4.mp4").write_bytes(bytes([77]) * 100)
+    code, out, _ = run_tool(*arguments)
+    assert "in 3 shards, 2 of them there already" in out
+    after = digests(tmp_path / "out")
+    assert len({name for name in after if after[name] != before[name]}) == 1
+    assert 77 in {number for _, number, _ in samples(tmp_path / "out")}
+    assert "in 3 shards, 3 of them there already" in run_tool(*arguments)[1]
+    # What was noted of the last shard was lost
+    journal = tmp_path / "out" / ".packed.jsonl"
+    journal.write_text(journal.read_text()[:-20])
+    assert "in 3 shards, 2 of them there already" in run_tool(*arguments)[1]
+    assert "in 3 shards, 3 of them there already" in run_tool(*arguments)[1]
     # Another list, or other sizes of shards
     code, _, err = run_tool(*arguments[:-1], 5)
     assert code == 2
@@ -78,6 +92,35 @@ def test_whole_shards_are_kept(run_tool, small_set, tmp_path):
     code, _, err = run_tool(*arguments)
     assert code == 2
     assert "is there, with other videos or labels than this list has" in err
+
+
+def test_videos_that_are_cut_off_are_in_no_shard(run_tool, small_set, motion_set, tmp_path):
+    video = next(motion_set.rglob("*.mp4"))
+    (small_set.parent / "whole.mp4").write_bytes(video.read_bytes())
+    (small_set.parent / "cut.mp4").write_bytes(video.read_bytes()[:-100])
+    small_set = small_set.rename(small_set.with_name("valid.txt"))
+    small_set.write_text("whole.mp4 1\ncut.mp4 0\n")
+    missing = tmp_path / "out" / "missing.txt"
+    missing.parent.mkdir()
+    missing.write_text("of_another_list.mp4\tNo such file or directory\na line of another tool\n")
+    before = missing.read_text()
+    arguments = ["make_shards", small_set, "-o", tmp_path / "out" / "x-%d.tar"]
+    code, out, _ = run_tool(*arguments)
+    assert code == 1
+    assert out.startswith("1 video, ")
+    assert " kB, in 1 shard; " in out
+    assert "left out: 1, the first cut.mp4: cut off: it has " in out
+    assert f" -o valid.list={tmp_path}/out/x-0.tar\n" in out
+    assert missing.read_text().startswith(f"{before}cut.mp4\tcut off: it has ")
+    (small_set.parent / "cut.mp4").write_bytes(video.read_bytes())
+    assert run_tool(*arguments[:-1], tmp_path / "out" / "y-%d.tar")[0] == 0
+    assert missing.read_text() == before
+    missing.unlink()
+    assert run_tool(*arguments[:-1], tmp_path / "out" / "y-%d.tar")[0] == 0
+    assert not missing.exists()
+    (tmp_path / "out" / "class_names.txt").write_text("b\na\nc\n")
+    code, _, err = run_tool(*arguments[:-1], tmp_path / "out" / "z-%d.tar")
+    assert (code, "is not as" in err, err.count("\n")) == (2, True, 1)
 
 
 def test_what_the_tool_refuses(run_tool, small_set, tmp_path):

@@ -67,7 +67,7 @@ class Throughput(NamedTuple):
     clips_per_second: float
     first_batch_sec: float  # until it was there
     clips: int  # that were timed
-    unreadable: int = 0  # videos among them
+    unreadable: frozenset[int] = frozenset()  # videos among them, by their places in the list
 
 
 class Times(NamedTuple):
@@ -92,7 +92,7 @@ def throughput(work: Workload, num_workers: int, effort: Effort) -> Throughput:
     """
     skipped = max(1, SKIPPED_BATCHES_A_WORKER * num_workers)
     started = began = time.perf_counter()
-    first_batch_sec, clips, unreadable = 0.0, 0, 0
+    first_batch_sec, clips, unreadable = 0.0, 0, set[int]()
     with closing(work.batches(num_workers)) as batches:
         for number, batch in enumerate(batches, start=1):
             now = time.perf_counter()
@@ -103,11 +103,18 @@ def throughput(work: Workload, num_workers: int, effort: Effort) -> Throughput:
                 began = now
                 continue
             clips += batch["frames"].shape[0]
-            unreadable += len(batch.get("failures") or [error for error in batch["errors"] if error])
+            unreadable.update(_unreadable(batch))
             # Workers end their batches together: as many of each are counted
             if effort.is_enough(now - began, clips) and (number - skipped) % max(1, num_workers) == 0:
                 break
-    return Throughput(num_workers, clips / (now - began), first_batch_sec, clips, unreadable)
+    return Throughput(num_workers, clips / (now - began), first_batch_sec, clips, frozenset(unreadable))
+
+
+def _unreadable(batch: dict[str, Any]) -> list[int]:
+    """The places in the list of videos that could not be read, of clips to learn from or of all views."""
+    if "failures" in batch:
+        return [index for index, _ in batch["failures"]]
+    return [int(index) for index, error in zip(batch["indices"], batch["errors"], strict=True) if error]
 
 
 def stage_times(work: Workload, effort: Effort) -> Times:

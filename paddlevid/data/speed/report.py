@@ -72,8 +72,9 @@ def advice(
     model_clips_per_second: float | None,
 ) -> list[str]:
     """What takes the time and what would help; how many workers a model needs."""
-    unreadable = sum(speed.unreadable for speed in throughputs)
-    sentences = [f"{unreadable} videos could not be read: see tools/check_videos.py."] if unreadable else []
+    unreadable = len(frozenset[int]().union(*(speed.unreadable for speed in throughputs)))
+    videos = "1 video" if unreadable == 1 else f"{unreadable} videos"
+    sentences = [f"{videos} could not be read: see tools/check_videos.py."] if unreadable else []
     sentences += [
         _bottleneck(times, unit, format),
         _workers(times, throughputs, unit, cores, model_clips_per_second),
