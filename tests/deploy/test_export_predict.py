@@ -114,7 +114,9 @@ def test_scores_of_segments_are_averaged(exported, motion_set):
     np.testing.assert_allclose(paddlevid.Predictor(folder).scores(video), logits, atol=1e-4 * np.abs(logits).max())
 
 
-@pytest.mark.parametrize("name", ["timesformer", "tsm", "tsn"])
+@pytest.mark.parametrize(
+    "name", ["tsm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("timesformer", "tsn"))]
+)
 def test_pdmodel_files_as_before_paddle_3(exported, tiny_recipe, motion_set, tmp_path, name):
     _, _, folder = exported(name)
     video = next((motion_set / "test").rglob("*.mp4"))

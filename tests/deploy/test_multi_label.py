@@ -46,7 +46,7 @@ class Tiny:
             return self.model(build.build_normalize(self.cfg)(paddle.to_tensor(frames))).numpy()
 
 
-@pytest.fixture(scope="module", params=["logits", "probabilities"])
+@pytest.fixture(scope="module", params=["logits", pytest.param("probabilities", marks=pytest.mark.slow)])
 def tiny(request, motion_set, tmp_path_factory) -> Tiny:
     """An online TSM with random weights, exported in fp32 and, where ONNX is there, fp16, and with an explain graph."""
     folder = tmp_path_factory.mktemp(f"multi_label_{request.param}")

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 
+@pytest.mark.slow
 def test_eight_clients_good_and_bad(model_folder: Path, videos: list[Path]) -> None:
     command = [sys.executable, "benchmarks/serve_load.py", model_folder, *videos[:5], "--runtime", "onnxruntime"]
     done = subprocess.run(

@@ -36,11 +36,21 @@ FAMILIES = [
     "paddleclas-resnet50-old",
     "paddleclas-resnet50-new",
 ]
+# A family of each author and of each kind of key is quick; the others take longest
+SLOW = {
+    "official-tsm-mobilenet_v2",
+    "mmaction-tsm-mobilenet_v2",
+    "tsm-mobilenet_v2",
+    "paddleclas-resnet50-old",
+}
 # The head of an image network is not used, whatever its shape
 IMAGE_HEADS = ("head.", "classifier.", "fc.", "out.")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES],
+)
 def family(request: pytest.FixtureRequest) -> tuple[Any, dict[str, np.ndarray], dict[str, str]]:
     """Our model, a state of zeros under the names of the source, and our name by the source's, where it has one."""
     with np.load(GOLDEN / f"{request.param}.npz") as arrays:
