@@ -53,6 +53,7 @@ def run_hosts(folder, recipe, outputs, *options):
         assert host.wait() == 0, host.lines()
 
 
+@pytest.mark.slow
 def test_two_hosts_train_like_one_process(tiny_recipe, run_main, tmp_path):
     assert run_main("-c", tiny_recipe(), *UNEVEN) == 0
     one = train_losses(tmp_path / "output")

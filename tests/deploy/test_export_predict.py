@@ -362,6 +362,7 @@ def test_a_run_leaves_the_recipe_that_its_export_takes(run_main, run_export, tin
     assert manifest.data.mean == (0.1, 0.2, 0.3)
 
 
+@pytest.mark.slow
 def test_results_are_not_lost_when_the_reader_leaves_or_the_user_stops(exported, motion_set, tmp_path):
     _, _, folder = exported("tsn")
     listed = tmp_path / "list.txt"

@@ -184,6 +184,7 @@ def run_worker(folder: Path, world: int) -> dict[str, np.ndarray]:
     return dict(np.load(result))
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_statistics_outputs_and_gradients_of_one(tmp_path: Path) -> None:
     one, two = run_worker(tmp_path, 1), run_worker(tmp_path, 2)
     assert one.keys() == two.keys()

@@ -148,6 +148,7 @@ def test_a_recipe_and_weights_give_forward_features(tiny_recipe, motion_set, tmp
 # ---- the same bytes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_bytes_however_the_work_is_shared_out_or_killed(folder, videos, tmp_path):
     common = ["-m", folder, videos]
     assert run(*common, tmp_path / "alone").returncode == 0
