@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from paddlevid import watch
 from paddlevid.errors import ConfigError, Interrupted, UserError
+from paddlevid.processes import end_with_parent
 
 logger = logging.getLogger("paddlevid")
 
@@ -45,8 +43,6 @@ PADDLE_NOTICES = (
     "When training, we now always track global mean and variance",
     "Tensor do not have .place. interface",
 )
-
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 # Packages that only some of the commands need.
 HOW_TO_INSTALL = {
@@ -99,43 +95,6 @@ def _tell(text: str) -> None:
     """A line on stderr, if anyone is there to read it: the exit code stays what it is."""
     with contextlib.suppress(OSError, AttributeError):
         print(text, file=sys.stderr, flush=True)
-
-
-def end_with_parent(number: int) -> None:
-    """Have the system send this process a signal when the one that started it dies; on Linux alone."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
-
-
-def end_with_starter() -> None:
-    """Call in a process of `multiprocessing`: it ends, whatever it is doing, once the one that started it is gone."""
-    starter = multiprocessing.parent_process()
-    if starter is not None:
-        threading.Thread(target=_end_after, args=(starter.sentinel,), daemon=True).start()
-
-
-def _end_after(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def signals_held(*names: str) -> Iterator[None]:
-    """Processes of `multiprocessing` started meanwhile never get these signals; this one gets them afterwards.
-
-    Without effect on Windows.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # else it is started with the first process, and lets signals through meanwhile
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in names})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _what_a_user_caused(error: Exception) -> str | None:

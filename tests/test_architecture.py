@@ -16,7 +16,7 @@ COMMANDS = [ROOT / "main.py", *sorted((ROOT / "tools").glob("*.py"))]
 
 # From the ground up: a part imports from its own row and from those before it.
 ROWS = [
-    {"errors", "runtime", "schema", "config", "ranks", "watch"},
+    {"errors", "processes", "runtime", "schema", "config", "ranks", "watch"},
     {"models", "data"},
     {"build", "losses", "optim", "metrics", "weights", "precision", "pictures"},
     {"optimizer_state", "sharding", "ema", "checkpoint", "journal"},
@@ -86,7 +86,7 @@ def test_imports_go_to_the_own_row_or_those_before(module: str) -> None:
     allowed = set.union(*ROWS[: row + 1])
     if part_of(module) in {"models", "data"}:
         # A model is made from plain arguments and works alone in a notebook; so do the data.
-        allowed = {"errors", "runtime"}
+        allowed = {"errors", "processes", "runtime"}
     assert imported_parts(module, MODULES[module]) <= allowed
 
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from paddlevid.runtime import end_with_starter, signals_held
+from paddlevid.processes import end_with_starter, signals_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

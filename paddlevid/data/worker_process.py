@@ -14,7 +14,7 @@ import numpy as np
 
 from paddlevid.data.shared_memory import SharedBytes
 from paddlevid.errors import DataError
-from paddlevid.runtime import end_with_starter
+from paddlevid.processes import end_with_starter
 
 Read = Callable[[Any, Any], dict[str, Any]]  # of a dataset and a key
 

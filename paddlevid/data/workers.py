@@ -32,7 +32,7 @@ from paddlevid.data.worker_process import (
     Read,
     serve,
 )
-from paddlevid.runtime import signals_held
+from paddlevid.processes import signals_held
 
 BATCHES_A_WORKER = 2  # one that is read, and one that is ready or comes next
 MAX_CRASHES = 2  # on one record

@@ -21,7 +21,7 @@ from paddlevid.data.pyav_container import video_stream
 from paddlevid.data.records import Record
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
-from paddlevid.runtime import end_with_starter
+from paddlevid.processes import end_with_starter
 from paddlevid.schema import ViewsConfig
 from paddlevid.schema.data import DataConfig
 
