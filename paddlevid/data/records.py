@@ -32,7 +32,7 @@ class Records(Sequence[Record]):
     """Records that share a root folder, made when they are asked for.
 
     Each costs the bytes of its name and 32 more, in memory and on its way to a worker; as an object of its own it would
-    cost several hundred, and workers would copy them all when they count references.
+    cost several hundred, in each worker.
     """
 
     def __init__(self, root: str = "") -> None:
