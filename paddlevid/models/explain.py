@@ -10,11 +10,11 @@ from paddlevid.models.tsn import TSN
 
 
 def forward_maps(model: nn.Layer, video: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """video float32 [B, T, C, H, W] -> logits [B, K], as of `model`, and maps [B, T, h, w, K or 1].
+    """video float32 [B, T, C, H, W] -> logits [B, K], as of `model`, and maps [B, S, h, w, K or 1].
 
-    TSN and TSM have a map for each class, TimeSformer has one for all: see `class_activation` and `attention_rollout`.
-    A TSN with the identity consensus gives the mean of its logits over frames. The model has to be in evaluation, and
-    in float32.
+    TSN and TSM have a map for each class and snippet, TimeSformer has one for all classes and each frame, S = T: see
+    `class_activation` and `attention_rollout`. A TSN with the identity consensus gives the mean of its logits over
+    snippets. The model has to be in evaluation, and in float32.
     """
     if isinstance(model, TimeSformer):
         return attention_rollout(model, video)
@@ -24,15 +24,16 @@ def forward_maps(model: nn.Layer, video: paddle.Tensor) -> tuple[paddle.Tensor, 
 
 
 def class_activation(model: TSN | TSM, video: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Logits [B, K] and class activation maps [B, T, h, w, K] (Zhou et al., 2016, arXiv:1512.04150).
+    """Logits [B, K] and class activation maps [B, S, h, w, K] (Zhou et al., 2016, arXiv:1512.04150).
 
-    A map is what the class's logit would be if every place looked like this one: the mean of the maps over T, h and w
+    A map is what the class's logit would be if every place looked like this one: the mean of the maps over S, h and w
     is the logits.
     """
-    num_frames, channels, height, width = video.shape[1:]
-    feats = unpooled(model.backbone, video.reshape([-1, channels, height, width]))  # [B*T, D, h, w]
+    snippets = model.snippets.stack(video)
+    num_segments, channels, height, width = snippets.shape[1:]
+    feats = unpooled(model.backbone, snippets.reshape([-1, channels, height, width]))  # [B*S, D, h, w]
     dim, rows, columns = feats.shape[1:]
-    feats = feats.reshape([-1, num_frames, dim, rows, columns]).transpose([0, 1, 3, 4, 2])  # [B, T, h, w, D]
+    feats = feats.reshape([-1, num_segments, dim, rows, columns]).transpose([0, 1, 3, 4, 2])  # [B, S, h, w, D]
     return model.head(feats.mean(axis=[1, 2, 3])), model.head(feats)
 
 

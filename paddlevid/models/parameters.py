@@ -7,7 +7,9 @@ import paddle
 from paddle import nn
 from paddle.vision.models import MobileNetV2, ResNet
 
+from paddlevid.models.backbones import VGG16, InceptionV3
 from paddlevid.models.batch_norm import BATCH_NORMS
+from paddlevid.models.bn_inception import UNITS, BNInception
 from paddlevid.models.timesformer import TimeSformer
 from paddlevid.models.tsm import TSM
 from paddlevid.models.tsn import TSN
@@ -65,25 +67,37 @@ def layer_distances(model: nn.Layer) -> dict[int, int]:
 
     A layer is what stands before the blocks (stem and embeddings), each block, and in the end the last norm with the
     head: as in BEiT (Bao et al., 2021, arXiv:2106.08254). Blocks are those of the transformer, the residual blocks of a
-    ResNet, and the entries of a MobileNetV2 after its stem.
+    ResNet, the entries of a MobileNetV2 after its stem, the units of a BNInception or Inception v3, and each further
+    convolution or linear layer of a VGG-16.
     """
     blocks, last = _blocks(model)
     distances = {id(parameter): len(blocks) + 1 for parameter in model.parameters()}
     for i, block in enumerate(blocks):
-        distances.update((id(parameter), len(blocks) - i) for parameter in block.parameters())
+        distances.update((id(parameter), len(blocks) - i) for layer in block for parameter in layer.parameters())
     distances.update((id(parameter), 0) for layer in last for parameter in layer.parameters())
     return distances
 
 
-def _blocks(model: nn.Layer) -> tuple[list[nn.Layer], list[nn.Layer]]:
-    """The blocks in the order in which they run, and the layers after them."""
+def _blocks(model: nn.Layer) -> tuple[list[list[nn.Layer]], list[nn.Layer]]:
+    """The blocks in the order in which they run, each as its layers, and the layers after them."""
     if isinstance(model, TimeSformer):
-        return list(model.blocks), [model.norm, model.head]
+        return [[block] for block in model.blocks], [model.norm, model.head]
     if isinstance(model, TSN | TSM):
-        backbone = model.backbone
-        if isinstance(backbone, MobileNetV2):
-            return list(backbone.features)[1:], [model.head]
-        if isinstance(backbone, ResNet):
-            stages = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
-            return [block for stage in stages for block in stage], [model.head]
+        return _blocks_of_backbone(model.backbone), [model.head]
     raise TypeError(f"the order of the layers of a {type(model).__name__} is not known")
+
+
+def _blocks_of_backbone(backbone: nn.Layer) -> list[list[nn.Layer]]:
+    if isinstance(backbone, BNInception):
+        return [backbone.layers_of(unit.name) for unit in UNITS]
+    if isinstance(backbone, VGG16):
+        layers = [*backbone.features, *backbone.classifier]
+        return [[layer] for layer in layers if layer.parameters()][1:]
+    if isinstance(backbone, InceptionV3):
+        return [[block] for block in backbone.inception_block_list]
+    if isinstance(backbone, MobileNetV2):
+        return [[block] for block in list(backbone.features)[1:]]
+    if isinstance(backbone, ResNet):
+        stages = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
+        return [[block] for stage in stages for block in stage]
+    raise TypeError(f"the order of the layers of a {type(backbone).__name__} is not known")

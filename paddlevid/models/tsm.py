@@ -5,14 +5,30 @@ from typing import Literal
 import paddle
 from paddle import nn
 from paddle.nn.initializer import Constant, Normal
+from paddle.vision.models import MobileNetV2
 
 from paddlevid.errors import ConfigError
 from paddlevid.models.backbones import FEATURE_DIMS, BackboneName, build_backbone, frame_features
+from paddlevid.models.bn_inception import BNInception
+from paddlevid.models.snippets import Modality, Snippets
 from paddlevid.models.tsn import check_segment_options
+
+# The branches of residual blocks, or all that enters a block or unit
+SHIFT_PLACES: dict[str, tuple[str, ...]] = {
+    "resnet18": ("blockres", "block"),
+    "resnet34": ("blockres", "block"),
+    "resnet50": ("blockres", "block"),
+    "resnet101": ("blockres", "block"),
+    "mobilenet_v2": ("blockres",),
+    "bn_inception": ("block",),
+}
 
 
 class TSM(nn.Layer):
-    """Temporal shift module: video float32 [B, T, C, H, W] with T = num_segments -> logits [B, K].
+    """Temporal shift module: video float32 [B, T, C, H, W] -> logits [B, K].
+
+    The frames are S = num_segments snippets, T = S * `snippets.frames_per_snippet`; `modality`, `snippet_length` and
+    `keep_rgb` are those of `Snippets`, which is one frame of RGB where nothing else is said.
 
     1/shift_div of the channels comes from the next frame and as much from the frame before; with `online` it comes from
     the frame before alone, so that no frame waits for a later one: `OnlineTSM` runs such a model on a stream.
@@ -27,28 +43,29 @@ class TSM(nn.Layer):
         shift_div: int = 8,
         shift_place: Literal["blockres", "block"] = "blockres",
         dropout: float = 0.5,
-        modality: Literal["rgb", "rgb_diff", "flow"] = "rgb",
+        modality: Modality = "rgb",
         snippet_length: int = 1,
+        keep_rgb: bool = False,
         online: bool = False,
     ) -> None:
         super().__init__()
-        check_segment_options(num_classes, num_segments, backbone, dropout, modality, snippet_length)
+        check_segment_options(num_classes, num_segments, backbone, dropout)
         if num_segments < 2:
             raise ConfigError(f"a TSM shifts between frames: num_segments must be 2 or more, not {num_segments}")
         # Two folds and a rest in each shifted layer, the narrowest of which has 24 channels
         if not 3 <= shift_div <= 24:
             raise ConfigError(f"shift_div must be 3 to 24, not {shift_div}")
-        if shift_place not in ("blockres", "block"):
-            raise ConfigError(f"shift_place must be 'blockres' or 'block', not {shift_place!r}")
-        if shift_place == "block" and backbone == "mobilenet_v2":
-            raise ConfigError("shift_place 'block' is for ResNets; mobilenet_v2 takes 'blockres'")
+        _check_shift_place(backbone, shift_place)
+        if online and modality != "rgb":
+            raise ConfigError(f"an online TSM takes one RGB frame after the other; its modality cannot be {modality!r}")
         self.num_segments = num_segments
         self.shift_div = shift_div
         self.shift_place = shift_place
         self.online = online
         self._stream: _Stream | None = None
         self.feature_dim = FEATURE_DIMS[backbone]
-        self.backbone = build_backbone(backbone)
+        self.snippets = Snippets(modality, snippet_length, keep_rgb)
+        self.backbone = build_backbone(backbone, self.snippets.in_channels)
         shifted = layers_after_shift(self.backbone, shift_place)
         for layer in shifted:
             layer.register_forward_pre_hook(self._shift_input)
@@ -61,13 +78,14 @@ class TSM(nn.Layer):
         return self.forward_head(self.forward_features(video))
 
     def forward_features(self, video: paddle.Tensor) -> paddle.Tensor:
-        """[B, T, C, H, W] -> [B, D]. Dropout acts on each frame, before the mean over frames.
+        """[B, T, C, H, W] -> [B, D]. Dropout acts on each snippet, before the mean over snippets.
 
         The classifier is linear, so the mean may as well be taken before it.
         """
-        if video.shape[1] != self.num_segments:
-            raise ValueError(f"video has {video.shape[1]} frames; this TSM shifts over {self.num_segments}")
-        feats = frame_features(self.backbone, video, self.feature_dim)  # [B, T, D]
+        num_frames = self.num_segments * self.snippets.frames_per_snippet
+        if video.shape[1] != num_frames:
+            raise ValueError(f"video has {video.shape[1]} frames; this TSM shifts over {num_frames}")
+        feats = frame_features(self.backbone, self.snippets.stack(video), self.feature_dim)  # [B, S, D]
         return self.dropout(feats).mean(axis=1)  # [B, D]
 
     def forward_head(self, feats: paddle.Tensor) -> paddle.Tensor:
@@ -180,16 +198,30 @@ def temporal_shift(x: paddle.Tensor, num_segments: int, shift_div: int) -> paddl
     return paddle.concat([ahead, behind, rest], axis=1)  # [B*T, C, H, W]
 
 
+def _check_shift_place(backbone: str, shift_place: str) -> None:
+    if backbone not in SHIFT_PLACES:
+        raise ConfigError(f"a TSM has no place to shift in {backbone}; its backbones are {', '.join(SHIFT_PLACES)}")
+    places = SHIFT_PLACES[backbone]
+    if shift_place not in places:
+        takes = " or ".join(map(repr, places))
+        raise ConfigError(f"with {backbone}, shift_place must be {takes}, not {shift_place!r}")
+
+
 def layers_after_shift(backbone: nn.Layer, shift_place: str) -> list[nn.Layer]:
-    """The layers whose input is shifted: of a ResNet the blocks or their first convolutions, of a MobileNetV2 the
-    expansions of the inverted residuals with a shortcut."""
-    if hasattr(backbone, "features"):
-        # MobileNetV2: blocks without expansion have three entries, with expansion four
+    """The layers whose input is shifted, in the order in which they run, as in the authors' code.
+
+    Of a ResNet the blocks or their first convolutions, of a MobileNetV2 the expansions of the inverted residuals with a
+    shortcut, of a BNInception all units but the first convolution, which sees the video itself.
+    """
+    if isinstance(backbone, BNInception):
+        return [backbone.conv2_3x3_reduce, *backbone.inputs_of_units.values()]
+    if isinstance(backbone, MobileNetV2):
+        # Blocks without expansion have three entries, with expansion four
         residuals = [block for block in backbone.features if getattr(block, "use_res_connect", False)]
         return [block.conv[0] for block in residuals if len(block.conv) == 4]
     stages = [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
     if shift_place == "block":
         return [block for stage in stages for block in stage]
-    # The branches of deep networks are shifted in every second block, as in the authors' code
+    # The branches of deep networks are shifted in every second block
     step = 2 if len(backbone.layer3) >= 23 else 1
     return [block.conv1 for stage in stages for block in list(stage)[::step]]

@@ -19,6 +19,7 @@ NETWORKS = [
     ("resnet50", "block"),
     ("resnet101", "blockres"),
     ("mobilenet_v2", "blockres"),
+    ("bn_inception", "block"),
 ]
 
 
