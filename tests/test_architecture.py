@@ -21,7 +21,7 @@ ROWS = [
     {"build", "losses", "optim", "metrics", "weights", "precision", "pictures"},
     {"optimizer_state", "sharding", "ema", "checkpoint", "journal"},
     {"evaluate", "report", "training"},
-    {"train", "testing", "deploy", "prepare"},
+    {"train", "testing", "deploy", "prepare", "fusion"},
     {"serve", "demo", "doctor"},
 ]
 PARTS = set.union(*ROWS)
