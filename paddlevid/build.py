@@ -13,14 +13,17 @@ from pydantic import BaseModel
 from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import check_files, read_list
 from paddlevid.data.class_names import number_names, read_class_names
-from paddlevid.data.dataset import FrameSource, Sampling, TrainDataset, Transform, ViewDataset, Views
+from paddlevid.data.dataset import FrameSource, TrainDataset, Transform, ViewDataset, Views
+from paddlevid.data.flow.method import FlowMethod, choose_algorithm
+from paddlevid.data.flow.note import read_note
 from paddlevid.data.loader import TrainPlan
 from paddlevid.data.mixing import Mixing
 from paddlevid.data.records import Records
+from paddlevid.data.sampling import Sampling, SnippetSampling
 from paddlevid.data.shards import shard_numbers
 from paddlevid.errors import ConfigError
 from paddlevid.schema import Config, EvalConfig, TimeSformerConfig, ViewsConfig
-from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig
+from paddlevid.schema.data import CROPS_TO_SIZE, DataConfig, FlowConfig, MultiScaleCropConfig
 
 SAMPLINGS: dict[str, type] = {
     "segment": sampling.SegmentSampling,
@@ -43,6 +46,9 @@ TRANSFORMS: dict[str, type] = {
     "rand_augment": rand_augment.RandAugment,
 }
 
+# Sides of crops, as shares of the short side: of differences and flow, and of RGB (TSN, `get_augmentation`)
+MULTI_SCALES = ((1.0, 0.875, 0.75), (1.0, 0.875, 0.75, 0.66))
+
 
 def _options(section: BaseModel, *leave_out: str) -> dict[str, Any]:
     return section.model_dump(exclude={"kind", "name", *leave_out})
@@ -54,53 +60,126 @@ def build_model(cfg: Config) -> Any:
 
     data = cfg.data
     if isinstance(cfg.model, TimeSformerConfig):
-        sizes = {"num_frames": data.num_frames, "image_size": data.image_size}
+        sizes: dict[str, Any] = {"num_frames": data.num_frames, "image_size": data.image_size}
     else:
-        sizes = {"num_segments": data.num_frames}
+        sizes = {
+            "num_segments": data.num_frames,
+            "modality": data.modality,
+            "snippet_length": data.snippet_length,
+        }
     return create_model(cfg.model.name, num_classes=data.num_classes, **sizes, **_options(cfg.model))
 
 
 def build_normalize(cfg: Config) -> Any:
-    """The layer before the network: raw uint8 frames -> normalised float32."""
+    """The layer before the network: raw uint8 frames `[..., T, H, W, C]` -> normalised float32 `[N, T, C, H, W]`."""
     from paddlevid.models.normalize import Normalize
 
     return Normalize(cfg.data.mean, cfg.data.std)
 
 
 def build_source(data: DataConfig) -> FrameSource:
-    """How frames are read."""
+    """How frames are read, and flow is computed.
+
+    Raises:
+        ConfigError: the algorithm of flow is not installed.
+    """
     return FrameSource(
         data.decoder,
-        data.frame_template,
+        data.template,
         data.frame_start_index,
         frame_fps=data.frame_fps,
         timeout_sec=data.read_timeout_sec,
+        flow=build_flow(data) if data.is_flow else None,
+        stored_flow=data.format == "flow",
+        flow_cache=data.flow.cache if data.flow else None,
     )
 
 
+def build_flow(data: DataConfig) -> FlowMethod:
+    """How optical flow is computed from two frames.
+
+    Raises:
+        ConfigError: the algorithm is not installed.
+    """
+    flow = data.flow or FlowConfig()
+    return FlowMethod(flow_algorithm(data), flow.bound, flow.short_side, data.modality == "warped_flow")
+
+
+def flow_algorithm(data: DataConfig) -> str:
+    """The algorithm of `data.flow`; "auto" is that of the stored flow, where this is there and tells, or the best.
+
+    Raises:
+        ConfigError: it is not installed, and flow is not read from folders.
+    """
+    wanted = (data.flow or FlowConfig()).algorithm
+    if data.format != "flow":
+        return choose_algorithm(wanted)
+    if wanted == "auto":
+        note = read_note(data.root)
+        return note.algorithm if note is not None else choose_algorithm(wanted)
+    return wanted
+
+
+def check_stored_flow(data: DataConfig) -> None:
+    """Raise ConfigError where the folders of flow under `data.root` say that they hold another flow than this one."""
+    note = read_note(data.root) if data.format == "flow" else None
+    if note is None:
+        return
+    flow = data.flow or FlowConfig()
+    modality = "warped_flow" if note.warp else "flow"
+    for key, stored, own in (
+        ("data.modality", modality, data.modality),
+        ("data.flow.bound", note.bound, flow.bound),
+        ("data.flow.short_side", note.short_side, flow.short_side),
+        ("data.flow.algorithm", note.algorithm, note.algorithm if flow.algorithm == "auto" else flow.algorithm),
+        ("data.frame_template", note.template, data.template),
+    ):
+        if stored != own:
+            given, there = ("null" if value is None else value for value in (own, stored))
+            raise ConfigError(f"{key} is {given}, but the flow in {data.root} has {there}: -o {key}={there}")
+
+
+def describe_clip(data: DataConfig, num_frames: int) -> str:
+    """What a model takes at once, in words."""
+    frames = f"{num_frames} frames"
+    if data.modality != "rgb":
+        kind = {"rgb_diff": "differences", "flow": "flows", "warped_flow": "warped flows"}[data.modality]
+        frames = f"{num_frames} snippets of {data.snippet_length} {kind}"
+        if data.is_flow:
+            frames += f" ({flow_algorithm(data)})"
+    return f"{frames} of {data.image_size} x {data.image_size}, {data.sampling.kind} sampling"
+
+
 def build_sampling(data: DataConfig, num_frames: int) -> Sampling:
-    return SAMPLINGS[data.sampling.kind](num_frames=num_frames, **_options(data.sampling))
+    """Which frames make clips of `num_frames` frames or, where a model sees several of them at once, snippets."""
+    sampling = SAMPLINGS[data.sampling.kind](num_frames=num_frames, **_options(data.sampling))
+    return sampling if data.frames_per_snippet == 1 else SnippetSampling(sampling, data.frames_per_snippet)
 
 
-def build_transform(section: Any, size: int) -> Transform:
-    sizes = {"size": size} if isinstance(section, CROPS_TO_SIZE) else {}
+def build_transform(section: Any, data: DataConfig) -> Transform:
+    options = _options(section)
+    if isinstance(section, CROPS_TO_SIZE):
+        options["size"] = data.image_size
+    if isinstance(section, MultiScaleCropConfig) and section.scales is None:
+        options["scales"] = MULTI_SCALES[data.modality == "rgb"]
     try:
-        return TRANSFORMS[section.kind](**sizes, **_options(section))
+        return TRANSFORMS[section.kind](**options)
     except ValueError as error:
         raise ConfigError(f"train.transforms: {section.kind}: {error}") from None
 
 
 def build_views(data: DataConfig, views: ViewsConfig) -> Views:
     """The deterministic views that validation, test and an exported model look at."""
-    num_frames = views.num_frames or data.num_frames
+    num_snippets = views.num_frames or data.num_frames
     return Views(
         source=build_source(data),
-        sampling=build_sampling(data, num_frames),
-        num_frames=num_frames,
+        sampling=build_sampling(data, num_snippets),
+        num_frames=num_snippets * data.frames_per_snippet,
         num_clips=views.num_clips,
         short_side=views.short_side,
         crop=views.crop,
         size=data.image_size,
+        channels=data.channels,
     )
 
 
@@ -126,7 +205,7 @@ def read_recipe_list(
     """
     return read_list(
         list_path,
-        format=data.format,
+        format=data.list_format,
         root=data.root,
         num_classes=data.num_classes,
         multi_label=data.multi_label,
@@ -150,16 +229,24 @@ def read_records(
 
 def build_train_dataset(cfg: Config) -> TrainDataset:
     data = cfg.data
+    check_stored_flow(data)
+    if data.is_flow and data.format != "flow" and flow_algorithm(data) == "tvl1":
+        print(
+            "warning: TV-L1 takes about a second a flow, for each flow of each clip: extract it before with "
+            "tools/extract_flow.py, or set data.flow.algorithm=dis",
+            file=sys.stderr,
+        )
     return TrainDataset(
         records=read_records(cfg, cfg.train.list, max_missing_share=cfg.train.max_bad_share),
         source=build_source(data),
         sampling=build_sampling(data, data.num_frames),
-        transforms=[build_transform(section, data.image_size) for section in cfg.train.transforms],
-        num_frames=data.num_frames,
+        transforms=[build_transform(section, data) for section in cfg.train.transforms],
+        num_frames=data.num_frames * data.frames_per_snippet,
         size=data.image_size,
         num_classes=data.num_classes,
         seed=cfg.seed,
         mixing=Mixing(seed=cfg.seed, **_options(cfg.train.mixing)) if cfg.train.mixing else None,
+        channels=data.channels,
     )
 
 
@@ -200,6 +287,7 @@ def build_eval_dataset(cfg: Config, split: EvalConfig, *, weights: str | Path | 
         DataError: as `read_records`, or the list numbers its classes in another way.
     """
     _class_names(cfg.data, split.list, cfg.train.list, weights)
+    check_stored_flow(cfg.data)
     if split.short_side >= 2 * cfg.data.image_size:
         share = (cfg.data.image_size / split.short_side) ** 2
         print(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from paddlevid.data.flow.colours import flow_colours
+
 # Taken where installed, for names that matplotlib's own font lacks.
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -26,12 +28,12 @@ CAPTION_HEIGHT = 26
 
 
 def as_rgb(frames: np.ndarray) -> np.ndarray:
-    """uint8 `[..., C]` -> `[..., 3]`: grey of one channel; of two, optical flow, x in red and y in green."""
+    """uint8 `[..., C]` -> `[..., 3]`: grey of one channel; of two, optical flow, by `flow_colours`."""
     channels = frames.shape[-1]
     if channels == 1:
         return np.repeat(frames, 3, axis=-1)
     if channels == 2:
-        return np.concatenate([frames, np.full_like(frames[..., :1], 128)], axis=-1)
+        return flow_colours(frames)
     return frames
 
 

@@ -100,13 +100,12 @@ def _write(
 def _facts(cfg: Config, split: EvalConfig, weights: str, device: str, precision: Precision) -> dict[str, str]:
     """What was tested, how, when and with what, for the report."""
     data = cfg.data
-    num_frames = split.num_frames or data.num_frames
     return {
         "Model": f"{MODEL_NAMES[cfg.model.name]}, {data.num_classes} classes",
         "Weights": f"{weights} (sha256 {checksum(locate(weights))[:16]})",
         "List": split.list,
         "Protocol": protocol(split),
-        "Clip": f"{num_frames} frames of {data.image_size} x {data.image_size}, {data.sampling.kind} sampling",
+        "Clip": build.describe_clip(data, split.num_frames or data.num_frames),
         "Device": f"{device}, {precision.dtype if precision.enabled else 'float32'}",
         "Date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "Versions": f"paddlevid {__version__}, PaddlePaddle {paddle.__version__}, Python {platform.python_version()}",

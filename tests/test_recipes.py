@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PUBLIC = {weights.name: weights for weights in list_weights()}
-PUBLISHED = [path for path in RECIPES if path.stem != "quickstart"]
+PUBLISHED = [path for path in RECIPES if path.stem != "quickstart" and not path.stem.startswith("motion_")]
 REQUIRED = object()
 
 
@@ -72,7 +72,9 @@ CROPS_TO_SIZE = {tag_of(section) for section in schema.data.CROPS_TO_SIZE}
 @pytest.mark.parametrize("section", sections_of(schema.data.TransformConfig), ids=tag_of)
 def test_transform_sections_are_their_constructors(section: type[Section]) -> None:
     size = ["size"] if tag_of(section) in CROPS_TO_SIZE else []
-    assert options_of(section) == parameters_of(build.TRANSFORMS[tag_of(section)], *size)
+    # Its scales depend on the modality
+    scales = {"scales": None} if tag_of(section) == "multi_scale_crop" else {}
+    assert options_of(section) == parameters_of(build.TRANSFORMS[tag_of(section)], *size) | scales
 
 
 @pytest.mark.parametrize("section", sections_of(schema.data.SamplingConfig), ids=tag_of)
@@ -87,13 +89,9 @@ def test_every_class_has_a_section() -> None:
     assert takes_size == set(CROPS_TO_SIZE)
 
 
-# What `data` gives, and what has one value only as long as the clips are RGB.
-FROM_DATA = {"num_classes", "num_frames", "num_segments", "image_size"}
-NOT_IN_RECIPES = {
-    "timesformer": {"in_channels"},
-    "tsn": {"modality", "snippet_length"},
-    "tsm": {"modality", "snippet_length"},
-}
+# What `data` gives, and what has one value only as long as a TimeSformer's clips are RGB.
+FROM_DATA = {"num_classes", "num_frames", "num_segments", "image_size", "modality", "snippet_length"}
+NOT_IN_RECIPES = {"timesformer": {"in_channels"}, "tsn": set(), "tsm": set()}
 
 
 @pytest.mark.parametrize("section", sections_of(schema.ModelConfig), ids=tag_of)
@@ -191,10 +189,11 @@ def test_recipe_is_consistent(path: Path) -> None:
 def test_train_transforms_end_at_the_size_of_the_model(path: Path) -> None:
     cfg = load_config(path)
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (2, 240, 320, 3), np.uint8)
+    channels = 2 if cfg.data.modality in ("flow", "warped_flow") else 3
+    frames = rng.integers(0, 256, (2, 240, 320, channels), np.uint8)
     for section in cfg.train.transforms:
-        frames = build.build_transform(section, cfg.data.image_size)(frames, rng)
-    assert (frames.shape, frames.dtype) == ((2, cfg.data.image_size, cfg.data.image_size, 3), np.uint8)
+        frames = build.build_transform(section, cfg.data)(frames, rng)
+    assert (frames.shape, frames.dtype) == ((2, cfg.data.image_size, cfg.data.image_size, channels), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +223,17 @@ REFERENCES = {
     "tsm_ssv2": Reference(174, 8, 64, 0.01, 5e-4, 50, (20, 40), 6, 8),
     "tsn_k400": Reference(400, 3, 128, 0.01, 1e-4, 100, (40, 80), 10, 25),
     "tsn_ucf101": Reference(101, 3, 128, 0.001, 5e-4, 80, (30, 60), 10, 25),
+    # Frames of the test: 25 snippets of one frame, of six for five differences, of five flows
+    "tsn_ucf101_rgb": Reference(101, 3, 128, 0.001, 5e-4, 80, (30, 60), 10, 25),
+    "tsn_ucf101_rgb_diff": Reference(101, 7, 128, 0.001, 5e-4, 180, (80, 160), 10, 25 * 6),
+    "tsn_ucf101_flow": Reference(101, 3, 128, 0.001, 5e-4, 340, (190, 300), 10, 25 * 5),
+    "tsn_ucf101_warped_flow": Reference(101, 3, 128, 0.001, 5e-4, 340, (190, 300), 10, 25 * 5),
+    "tsn_hmdb51_rgb": Reference(51, 3, 128, 0.001, 5e-4, 80, (30, 60), 10, 25),
+    "tsn_hmdb51_rgb_diff": Reference(51, 7, 128, 0.001, 5e-4, 180, (80, 160), 10, 25 * 6),
+    "tsn_hmdb51_flow": Reference(51, 3, 128, 0.001, 5e-4, 340, (190, 300), 10, 25 * 5),
+    "tsn_hmdb51_warped_flow": Reference(51, 3, 128, 0.001, 5e-4, 340, (190, 300), 10, 25 * 5),
 }
+STREAMS = [name for name in REFERENCES if re.match("tsn_(ucf101|hmdb51)_", name)]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -247,6 +256,26 @@ def test_numbers_of_the_reference(name: str) -> None:
         == expected
     )
     assert (cfg.optimizer.name, cfg.optimizer.momentum, cfg.schedule.gamma) == ("momentum", 0.9, 0.1)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_of_the_reference(name: str) -> None:
+    cfg = load(name)
+    modality = name.split("_", 2)[2]
+    dropout, clip = {"rgb": (0.8, 20), "rgb_diff": (0.8, 40)}.get(modality, (0.7, 20))
+    assert (cfg.model.name, cfg.model.backbone, cfg.model.dropout) == ("tsn", "bn_inception", dropout)
+    assert (cfg.data.modality, cfg.data.snippet_length) == (modality, 1 if modality == "rgb" else 5)
+    assert (cfg.train.clip_grad_norm, cfg.train.partial_bn) == (clip, True)
+    scales = (1, 0.875, 0.75, 0.66) if modality == "rgb" else (1, 0.875, 0.75)
+    crop = build.build_transform(cfg.train.transforms[0], cfg.data)
+    assert (crop.scales, crop.max_distort, crop.fix_crop, crop.more_fix_crop) == (scales, 1, True, True)
+    # The reference takes (104, 117, 128) off the blue, green and red of 0 to 255, 128 off flow, nothing off differences
+    levels = {"rgb": (128, 117, 104), "rgb_diff": (0, 0, 0)}.get(modality, (128, 128))
+    assert np.round(255 * np.array(cfg.data.mean), 2).tolist() == list(levels)
+    assert np.round(255 * np.array(cfg.data.std), 3).tolist() == [1] * len(levels)
+    if modality.endswith("flow"):
+        assert (cfg.data.format, cfg.data.flow.bound, cfg.data.flow.short_side) == ("flow", 20, 256)
+        assert ("--warp" in header_of(ROOT / f"configs/{name}.yaml")["Lists"]) == (modality == "warped_flow")
 
 
 def test_timesformer_k400_frames_and_pixels() -> None:
@@ -328,6 +357,21 @@ def test_parameter_groups(name: str, backbone: str, num_convs: int) -> None:
     assert groups.pop("head.weight") == (5, 1)
     assert groups.pop("head.bias") == (10, 0)
     assert Counter(groups.values()) == {(1, 1): num_convs, (1, 0): 2 * num_convs}
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if "ucf101" in name])
+def test_parameter_groups_of_the_streams(name: str) -> None:
+    """The five groups of tsn-pytorch, and the multipliers that flow has; partial BN leaves one batch norm to learn."""
+    groups = one_step(name, "train.partial_bn=true")
+    is_flow = name.endswith("flow")
+    assert groups.pop("backbone.conv1_7x7_s2.weight") == ((5, 1) if is_flow else (1, 1))
+    assert groups.pop("backbone.conv1_7x7_s2.bias") == ((10, 0) if is_flow else (2, 0))
+    norms = {key: value for key, value in groups.items() if "_bn." in key}
+    assert set(norms.values()) == {(1, 0)}
+    others = {key: value for key, value in groups.items() if key not in norms}
+    assert {key.rpartition(".")[2]: value for key, value in others.items()} == {"weight": (1, 1), "bias": (2, 0)}
+    # Two more layers of the stem, ten units of 2 and 3, eight of them with a first branch and a projection; the head
+    assert len(others) == 2 * (2 + 10 * (2 + 3) + 8 + 8 + 1)
 
 
 def test_quickstart_decays_weights_and_embeddings_alone() -> None:

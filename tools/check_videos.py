@@ -74,7 +74,7 @@ def main() -> int:
     records = find_records(args.input, data, root)
     output = args.output or default_output(Path(args.input))
     check_outputs(args, output, data, len(records))
-    source = FrameSource(data.decoder, data.frame_template, data.frame_start_index)
+    source = FrameSource(data.decoder, data.template, data.frame_start_index)
     found = scan(records, source, args.workers or num_cores(), args.timeout)
     if found or args.output:
         write_bad(output, records, found)

@@ -78,7 +78,7 @@ def read_pictures(args: argparse.Namespace) -> "Pictures":
 
         data = load_config(args.config, args.override).data
         start_index = data.frame_start_index
-        template = args.template or (TEMPLATES[args.format] if args.format else data.frame_template)
+        template = args.template or (TEMPLATES[args.format] if args.format else data.template)
     return Pictures(template, start_index, args.short_side, args.enlarge, args.fps, args.quality)
 
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
+from paddlevid.data.flow.cache import FlowCache
+from paddlevid.data.flow.method import FlowMethod
+from paddlevid.data.flow.reader import FlowReader
+from paddlevid.data.flow.shown import ColouredFlow
 from paddlevid.data.mixing import Mixing
 from paddlevid.data.records import Record, labels_of
+from paddlevid.data.sampling import Sampling
 from paddlevid.data.shards import ShardClip, ShardRecord
 from paddlevid.data.transforms import VIEW_CROPS, ResizeShortSide
 from paddlevid.data.video import FrameFolder, FrameReader, open_video
@@ -28,14 +33,6 @@ BeforeReading = Callable[[int], None]  # with the index of a record; a DataError
 
 def _nothing(index: int) -> None:
     pass
-
-
-class Sampling(Protocol):
-    """Which frames of a video make its clips: int64 `[num_clips, T]`."""
-
-    def __call__(
-        self, available_frames: int, fps: float, *, rng: np.random.Generator | None, num_clips: int = 1
-    ) -> np.ndarray: ...
 
 
 class Sample(TypedDict):
@@ -59,25 +56,55 @@ class TrainSample(TypedDict):
 
 @dataclass(frozen=True)
 class FrameSource:
-    """How the frames of a record are read: from a video, a tar shard or, where it has a number of frames, a folder."""
+    """How the frames of a record are read: from a video, a tar shard or, where it has a number of frames, a folder.
+
+    With `flow` frames are those of optical flow, `[T, H, W, 2]`: computed, and kept in the folder `flow_cache` where
+    that is given, or read from folders where these hold it (`stored_flow`).
+    """
 
     decoder: str = "auto"
     frame_template: str = "img_{:05d}.jpg"
     frame_start_index: int = 1
     frame_fps: float = 30.0  # of folders, which do not tell
     timeout_sec: float = 60.0  # for one record, where workers read
+    flow: FlowMethod | None = None
+    stored_flow: bool = False
+    flow_cache: str | None = None
 
     def open(self, record: Record) -> FrameReader:
+        is_folder = record.num_frames is not None and not isinstance(record, ShardRecord)
+        if self.flow is None or (is_folder and self.stored_flow):
+            return self._open_frames(record)
+        cache = None if self.flow_cache is None else FlowCache(self.flow_cache, self.flow)
+        pictures = f"{self.frame_template} from {self.frame_start_index}" if is_folder else ""
+        return FlowReader(self._open_frames(record), self.flow, path=record.path, cache=cache, frames=pictures)
+
+    def open_to_show(self, record: Record) -> FrameReader:
+        """What people are shown of a record, RGB: its frames or, where a folder holds flow alone, that in colours."""
+        frames = self._open_frames(record)
+        return ColouredFlow(frames) if isinstance(frames, FrameFolder) and self.stored_flow else frames
+
+    def _open_frames(self, record: Record) -> FrameReader:
         if isinstance(record, ShardRecord):
             return ShardClip(record, self.decoder)
         if record.num_frames is None:
             return open_video(record.path, decoder=self.decoder)
-        return FrameFolder(record.path, record.num_frames, self.frame_template, self.frame_start_index, self.frame_fps)
+        return FrameFolder(
+            record.path,
+            record.num_frames,
+            self.frame_template,
+            self.frame_start_index,
+            self.frame_fps,
+            is_flow=self.stored_flow,
+        )
 
 
 @dataclass(frozen=True)
 class Views:
-    """The deterministic views of a video: `num_clips` temporal clips x the crops of `crop` (center, three, ten)."""
+    """The deterministic views of a video: `num_clips` temporal clips x the crops of `crop` (center, three, ten).
+
+    A clip is `num_frames` frames in all, T, of `channels` each.
+    """
 
     source: FrameSource
     sampling: Sampling
@@ -86,6 +113,7 @@ class Views:
     short_side: int
     crop: str
     size: int
+    channels: int = 3
 
     @property
     def num_views(self) -> int:
@@ -130,6 +158,7 @@ class TrainDataset:
     seed: int
     mixing: Mixing | None = None
     before_reading: BeforeReading = _nothing
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.records)
@@ -137,7 +166,7 @@ class TrainDataset:
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Of the frames of an item, `[V, T, H, W, C]`."""
-        return (1, self.num_frames, self.size, self.size, 3)
+        return (1, self.num_frames, self.size, self.size, self.channels)
 
     @property
     def labels(self) -> list[int]:
@@ -198,7 +227,7 @@ class ViewDataset:
     def sample_shape(self) -> tuple[int, ...]:
         """Of the frames of an item, `[V, T, H, W, C]`."""
         views = self.views
-        return (views.num_views, views.num_frames, views.size, views.size, 3)
+        return (views.num_views, views.num_frames, views.size, views.size, views.channels)
 
     def __getitem__(self, index: int) -> Sample:
         record = self.records[index]

@@ -5,8 +5,17 @@ A model that reads snippets of L consecutive frames samples among the N - L + 1 
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+
+class Sampling(Protocol):
+    """Which frames of a video make its clips: int64 `[num_clips, T]`."""
+
+    def __call__(
+        self, available_frames: int, fps: float, *, rng: np.random.Generator | None, num_clips: int = 1
+    ) -> np.ndarray: ...
 
 
 def segment_indices(
@@ -178,6 +187,29 @@ class LinspaceSampling:
         self, available_frames: int, fps: float, *, rng: np.random.Generator | None, num_clips: int = 1
     ) -> np.ndarray:
         return linspace_indices(available_frames, self.num_frames, rng=rng, num_clips=num_clips)
+
+
+@dataclass(frozen=True, slots=True)
+class SnippetSampling:
+    """`length` consecutive frames from each one that `starts` samples, among those that can begin a snippet.
+
+    A video shorter than a snippet repeats its last frame. Source: github.com/yjxiong/tsn-pytorch, dataset.py.
+    """
+
+    starts: Sampling
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length {self.length} must be at least 1")
+
+    def __call__(
+        self, available_frames: int, fps: float, *, rng: np.random.Generator | None, num_clips: int = 1
+    ) -> np.ndarray:
+        """int64 `[num_clips, S * length]`, snippet by snippet."""
+        starts = self.starts(max(1, available_frames - self.length + 1), fps, rng=rng, num_clips=num_clips)  # [V, S]
+        indices = starts[..., None] + np.arange(self.length)  # [V, S, L]
+        return np.minimum(indices, available_frames - 1).reshape(num_clips, -1)
 
 
 def _check(num_frames: int, clip_frames: int, num_clips: int) -> None:

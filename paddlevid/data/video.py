@@ -67,8 +67,9 @@ def open_video(path: str | os.PathLike[str], decoder: str = "auto", num_threads:
 class FrameFolder:
     """A folder of `num_frames` pictures, named by `template` and numbers from `start_index`, e.g. "img_{:05d}.jpg".
 
-    A template with `{axis}` ("flow_{axis}_{:05d}.jpg") stands for optical flow: two grey pictures a frame, axis x and
-    y, are read as uint8 `[T, H, W, 2]`. A folder has no frame rate of its own: `fps` is that of its extraction.
+    With `is_flow` the frames are optical flow, uint8 `[T, H, W, 2]`: two grey pictures each, where the template has a
+    place for the axis, x and y ("flow_{axis}_{:05d}.jpg"), else one with x in red and y in green. A folder has no frame
+    rate of its own: `fps` is that of its extraction.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class FrameFolder:
         template: str = "img_{:05d}.jpg",
         start_index: int = 1,
         fps: float = 30.0,
+        *,
+        is_flow: bool = False,
     ) -> None:
         try:
             names = {template.format(number, axis="x") for number in (0, 1)}
@@ -90,7 +93,10 @@ class FrameFolder:
         self.fps = fps
         self._template = template
         self._start_index = start_index
+        self._is_flow = is_flow
         self._axes = ("x", "y") if "{axis" in template else ("",)
+        if self._axes != ("",) and not is_flow:
+            raise ValueError(f"frame template {template!r} is one of optical flow")
         if not os.path.isdir(self.path):
             raise DataError(f"{self.path}: no such folder of frames")
 
@@ -121,7 +127,7 @@ class FrameFolder:
                 raise DataError(f"{file}: not a picture that OpenCV can read ({data.size} bytes)")
             planes.append(picture if axis else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
         if len(planes) == 1:
-            return planes[0]
+            return planes[0][..., :2] if self._is_flow else planes[0]
         if planes[0].shape != planes[1].shape:
             raise DataError(f"{self.path}: the x and y pictures of frame {number} differ in size")
         return np.stack(planes, axis=-1)  # [H, W, 2]

@@ -12,7 +12,6 @@ from paddlevid.data.records import Record
 from paddlevid.deploy.overlay import Box, crop_box, maps_of_class, overlay, scale_maps
 from paddlevid.deploy.predictor import Prediction, Predictor
 from paddlevid.deploy.runtimes import open_runtime
-from paddlevid.errors import DataError
 
 TOP_K = 5
 SHOWN_SIDE = 240  # pixels of a frame on the page, at most
@@ -24,9 +23,9 @@ class Analysis:
     """What the page shows of a video.
 
     `times_sec` [T] and `frames_thwc` uint8 `[T, S, S, 3]` are those of the clip that speaks most for the best class,
-    number `clip` from 0; the frames are its centre crop in the video's own pixels, S at most `SHOWN_SIDE`.
-    `overlays_thwc` are the same, coloured by where the model looked, for the best class alone or for all of them; None
-    where the folder has no graph that tells.
+    number `clip` from 0, of each snippet the first; they are its centre crop in the video's own pixels, S at most
+    `SHOWN_SIDE`. `overlays_thwc` are the same, coloured by where the model looked, for the best class alone or for all
+    of them; None where the folder has no graph that tells.
     """
 
     predictions: list[Prediction]
@@ -106,12 +105,12 @@ class Analyst:
         """Decode one clip again, now for people: the centre crop of the model, at the size of the video."""
         views = self.predictor.views
         with views.source.open(record) as reader:
-            indices = views.sampling(reader.num_frames, reader.fps, rng=None, num_clips=views.num_clips)[clip]  # [T]
-            frames = reader.read(indices)  # [T, H, W, C]
+            indices = views.sampling(reader.num_frames, reader.fps, rng=None, num_clips=views.num_clips)[clip]
+        indices = indices[:: self.manifest.data.frames_per_snippet]  # [T]
+        with views.source.open_to_show(record) as reader:
+            frames = reader.read(indices)  # [T, H, W, 3]
             num_frames, fps = reader.num_frames, reader.fps
-        _, height, width, channels = frames.shape
-        if channels != 3:
-            raise DataError(f"{record.name}: the page shows colour videos only, not optical flow")
+        _, height, width, _ = frames.shape
         box, _ = crop_box(height, width, views.short_side, views.crop, views.size, CENTER_CROP[views.crop])
         return ShownClip(indices / fps, _cut(frames, box), width, height, fps, num_frames / fps)
 
@@ -133,7 +132,7 @@ def read_thumbnail(analyst: Analyst, record: Record) -> np.ndarray:
     Raises:
         DataError: the video cannot be read.
     """
-    with analyst.predictor.views.source.open(record) as reader:
+    with analyst.predictor.views.source.open_to_show(record) as reader:
         frame = reader.read(np.array([reader.num_frames // 2]))  # [1, H, W, C]
     height, width = frame.shape[1:3]
     side = min(height, width)

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from paddlevid.build import describe_clip
 from paddlevid.demo.analysis import Analysis, Analyst
 from paddlevid.demo.timeline import Progress, Timeline
 from paddlevid.deploy.manifest import Manifest
@@ -136,7 +137,7 @@ def model_facts(analyst: Analyst) -> str:
     crops = views.num_views // views.num_clips
     rows = {
         "Model": f"{MODEL_NAMES.get(manifest.model, manifest.model)}, {len(manifest.class_names)} classes",
-        "Clip": f"{manifest.num_frames} frames of {data.image_size} x {data.image_size}, {data.sampling.kind} sampling",
+        "Clip": describe_clip(data, manifest.num_snippets),
         "Views": f"{_count(views.num_clips, 'clip')} x {_count(crops, 'crop')}, mean of {manifest.views.average}",
         "Runtime": f"{runtime.name}, {runtime.precision}",
     }

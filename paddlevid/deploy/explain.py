@@ -31,15 +31,16 @@ SHORT_SIDES = (320, 480)  # of the video made: smaller frames are scaled up, lar
 SHEET_SHORT_SIDE = 240  # of a frame in the picture
 FRAMES_AT_ONCE = 64  # of a video that is drawn: a long one does not fit into memory
 
-Run = Callable[[np.ndarray], Sequence[np.ndarray]]  # an explain graph: uint8 [B, T, H, W, 3] -> logits, maps
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]  # an explain graph: uint8 [B, T, H, W, C] -> logits, maps
 NO_RANDOMNESS = np.random.default_rng(0)
 
 
 class Explanation(NamedTuple):
     """What a model says of one clip of a video, and where in it it looks.
 
-    `frames` uint8 `[T, H, W, 3]` are whole, of which the model saw `box`; `sampled` `[T]` are their numbers in the
-    video, which has `fps` of them a second. `logits` `[K]`; `maps` `[T, h, w, K or 1]` cover the box.
+    `frames` uint8 `[S, H, W, 3]` are whole, of which the model saw `box`, the first ones of its snippets; `sampled`
+    `[S]` are their numbers in the video, which has `fps` of them a second. `logits` `[K]`; `maps` `[S, h, w, K or 1]`
+    cover the box.
     """
 
     frames: np.ndarray
@@ -51,7 +52,7 @@ class Explanation(NamedTuple):
 
 
 def explain_video(run: Run, manifest: Manifest, record: Record) -> Explanation:
-    """Run an explain graph, uint8 `[1, T, H, W, 3]` -> logits and maps, on the first clip of a video, its centre.
+    """Run an explain graph, uint8 `[1, T, H, W, C]` -> logits and maps, on the first clip of a video, its centre.
 
     Raises:
         DataError: the video cannot be read.
@@ -62,9 +63,13 @@ def explain_video(run: Run, manifest: Manifest, record: Record) -> Explanation:
         frames, fps = reader.read(clips[0]), reader.fps
     resized = ResizeShortSide(views.short_side)(frames, NO_RANDOMNESS)
     logits, maps = run(np.ascontiguousarray(center_crop(resized, views.size)))
+    sampled = clips[0, :: manifest.data.frames_per_snippet]
+    if manifest.data.modality != "rgb":
+        with views.source.open_to_show(record) as reader:
+            frames = reader.read(sampled)
     _, height, width, _ = frames.shape
     box, _ = crop_box(height, width, views.short_side, "center", views.size)
-    return Explanation(frames, box, clips[0], fps, logits[0], maps[0])
+    return Explanation(frames, box, sampled, fps, logits[0], maps[0])
 
 
 def find_class(names: Sequence[str], wanted: str) -> int:
@@ -93,7 +98,7 @@ def draw_video(
     heat = scale_maps(maps_of_class(explanation.maps, label))  # [T, h, w]
     sampled = explanation.sampled
     numbers = np.arange(sampled.min(), sampled.max() + 1)
-    with source.open(record) as reader:
+    with source.open_to_show(record) as reader:
         for start in range(0, len(numbers), FRAMES_AT_ONCE):
             piece = numbers[start : start + FRAMES_AT_ONCE]
             frames, box = _to_show(reader.read(piece), explanation.box, SHORT_SIDES)

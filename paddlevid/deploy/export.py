@@ -38,6 +38,7 @@ from paddlevid.errors import ConfigError, ExportError
 from paddlevid.models.normalize import RawFrameClassifier, RawFrameExplainer, RawFrameStep
 from paddlevid.runtime import logger
 from paddlevid.schema import Config, TSMConfig
+from paddlevid.schema.data import DataConfig, FlowConfig
 from paddlevid.weights import LoadReport, load_trained, locate
 from paddlevid.weights.read import checksum
 
@@ -85,7 +86,7 @@ def export_model(
 ) -> ExportReport:
     """Write graphs, weights and `inference.yml`; the files are named after the folder.
 
-    The graphs take uint8 RGB frames `[B, T, H, W, 3]` of any B; see `Manifest` for what they give.
+    The graphs take uint8 frames `[B, T, H, W, C]` of any B; see `Manifest` for what they give.
 
     Raises:
         WeightsError: the weights are not of this model.
@@ -107,8 +108,7 @@ def export_model(
         feature_dim=int(model.head.weight.shape[0]),
         state_size=graphs["online"].model.state_size if "online" in graphs else 0,
     )
-    # Where the training data lie on this machine is nothing to whoever runs the folder
-    written = manifest.model_copy(update={"data": cfg.data.model_copy(update={"root": ""})})
+    written = manifest.model_copy(update={"data": _data_of_folder(cfg)})
     frames, frames_from = frames_to_check(cfg, manifest, max(CHECKED_BATCHES))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.resolve().name}.", dir=folder.parent) as unchecked:
@@ -122,9 +122,20 @@ def export_model(
     return ExportReport(folder, tuple(models), report, frames_from)
 
 
+def _data_of_folder(cfg: Config) -> DataConfig:
+    """What a folder says of data: how flow is computed, but not where the training data lie on this machine."""
+    changes: dict[str, object] = {"root": ""}
+    if cfg.data.is_flow:
+        flow = cfg.data.flow or FlowConfig()
+        changes["flow"] = flow.model_copy(update={"algorithm": build.flow_algorithm(cfg.data), "cache": None})
+    return cfg.data.model_copy(update=changes)
+
+
 def _check_options(cfg: Config, options: ExportOptions) -> None:
     """Refuse at once what would fail only after minutes of work."""
     check_precisions(options.formats, options.precisions)
+    if options.explain and getattr(cfg.model, "backbone", "") == "vgg16":
+        raise ExportError("--explain: vgg16 has no maps of classes, for its classifier sees the whole frame at once")
     if options.pdmodel and options.formats != ("paddle",):
         raise ExportError("--pdmodel goes with --format paddle alone: the other formats are made from NAME.json")
     if {"onnx", "openvino"} & set(options.formats):

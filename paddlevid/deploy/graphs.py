@@ -146,7 +146,8 @@ class GraphWriter:
                 spec([1, 1, size, size, 3], "uint8", "frame"),
                 spec([1, self.manifest.state_size], "float32", "state"),
             ]
-        return [spec([-1, self.manifest.num_frames, size, size, 3], "uint8", "frames")]
+        channels = self.manifest.data.channels
+        return [spec([-1, self.manifest.num_frames, size, size, channels], "uint8", "frames")]
 
     def _describe(self, model: Any) -> None:
         """Names for the outputs and the batch, and what whoever finds the file alone needs to know."""
@@ -175,7 +176,8 @@ class GraphWriter:
                 "image_size": str(manifest.data.image_size),
                 "sampling": manifest.data.sampling.model_dump_json(),
                 "views": manifest.views.model_dump_json(),
-                "input": "RGB frames, uint8, 0 to 255, not normalised",
+                "modality": manifest.data.modality,
+                "input": f"{'x and y of flow' if manifest.data.is_flow else 'RGB frames'}, uint8, not normalised",
             },
         )
 

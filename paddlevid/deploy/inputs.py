@@ -36,7 +36,7 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
 
     With `data.format` "shards" also of .tar shards: one, a pattern, a folder or a list of them.
 
-    A folder whose pictures are named by `data.frame_template` is one record; a model does not mind where frames are
+    A folder whose pictures are named by `data.template` is one record; a model does not mind where frames are
     from. Lists have the format that the model was trained with; their relative paths begin at `root`, by default at the
     folder of the list: where the training data lay on another machine is no matter here.
 
@@ -45,7 +45,7 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
     """
     path = Path(path)
     is_list = path.is_file() and path.suffix.lower() in LIST_SUFFIXES
-    format = data.format
+    format = data.list_format
     if format == "shards" and not names_shards(str(path)):
         format = "video"  # a model does not mind where its videos are from, either
     if is_list or format == "shards":
@@ -56,18 +56,18 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    pattern = _name_pattern(data.frame_template)
+    pattern = _name_pattern(data.template)
     num_pictures = Counter(file.parent for file in files if pattern.fullmatch(file.name))
     records = [Record(path=str(file), name=str(file)) for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
     records += [Record(path=str(folder), num_frames=n, name=str(folder)) for folder, n in num_pictures.items()]
     if not records:
         raise DataError(
             f"{path}: neither videos ({', '.join(sorted(VIDEO_SUFFIXES))}) nor pictures named like "
-            f"{data.frame_template} in this folder"
+            f"{data.template} in this folder"
         )
     return records
 
 
 def _name_pattern(template: str) -> re.Pattern[str]:
-    """What matches the numbered names of a frame template."""
-    return re.compile(re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template)))
+    """What matches the numbered names of a frame template; of flow, where each frame has two pictures, those of x."""
+    return re.compile(re.sub(r"\\\{.*?\\\}", r"\\d+", re.escape(template.replace("{axis}", "x"))))

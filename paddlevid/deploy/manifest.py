@@ -52,10 +52,11 @@ class ModelFiles(Section):
 class Manifest(Section):
     """What a folder holds: `data` tells the clip, `views` the views of a video, `models` the files.
 
-    The graphs and what they take and give, all with raw uint8 RGB frames:
+    The graphs and what they take and give, all with raw uint8 frames, C of them red, green and blue, or x and y of
+    optical flow; T are those of all S snippets, one after the other:
 
-    - classify: frames `[B, T, H, W, 3]` -> logits `[B, K]`, features `[B, D]`
-    - explain: frames `[B, T, H, W, 3]` -> logits `[B, K]`, maps `[B, T, h, w, K or 1]`
+    - classify: frames `[B, T, H, W, C]` -> logits `[B, K]`, features `[B, D]`
+    - explain: frames `[B, T, H, W, C]` -> logits `[B, K]`, maps `[B, S, h, w, K or 1]`
     - online: frame `[1, 1, H, W, 3]`, state `[1, S]` -> logits `[1, K]`, features `[1, D]`, state `[1, S]`; D is
       `feature_dim` and S `state_size`
     """
@@ -81,9 +82,14 @@ class Manifest(Section):
         return self
 
     @property
+    def num_snippets(self) -> int:
+        """S of a clip; each is one frame of an RGB model."""
+        return self.views.num_frames or self.data.num_frames
+
+    @property
     def num_frames(self) -> int:
         """T of the graph's input."""
-        return self.views.num_frames or self.data.num_frames
+        return self.num_snippets * self.data.frames_per_snippet
 
     def has(self, graph: Graph) -> bool:
         return any(files.graph == graph for files in self.models)

@@ -211,9 +211,9 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the model once on blank frames of a whole batch and of one video, so that no user waits for it."""
-        size = self.manifest.data.image_size
+        size, channels = self.manifest.data.image_size, self.manifest.data.channels
         for num_views in sorted({min(self.views.num_views, self.batch_size), self.batch_size}):
-            self.run(np.zeros((num_views, self.manifest.num_frames, size, size, 3), np.uint8))
+            self.run(np.zeros((num_views, self.manifest.num_frames, size, size, channels), np.uint8))
 
     def average(self, logits: np.ndarray) -> np.ndarray:
         """Logits of views `[V, K]` -> scores of the video `[K]`."""

@@ -49,9 +49,9 @@ def compare_batches(
 
 
 def frames_to_check(cfg: Config, manifest: Manifest, count: int) -> tuple[np.ndarray, str]:
-    """Frames uint8 `[count, T, H, W, 3]` of a video of the recipe, or noise where none of its first can be read."""
+    """Frames uint8 `[count, T, H, W, C]` of a video of the recipe, or noise where none of its first can be read."""
     views = build.build_views(manifest.data, manifest.views)
-    shape = (count, views.num_frames, views.size, views.size, 3)
+    shape = (count, views.num_frames, views.size, views.size, views.channels)
     frames, origin = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "random frames"
     for record in spread(recipe_records(cfg), 10):
         try:

@@ -9,14 +9,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from paddlevid.schema.data import DataConfig, LinspaceSamplingConfig
+from paddlevid.schema.data import OF_COLOURS, DataConfig, LinspaceSamplingConfig
 from paddlevid.schema.optimizer import CosineScheduleConfig, OptimizerConfig, ParameterGroup, ScheduleConfig
 from paddlevid.schema.training import AmpConfig, EvalConfig, MixingConfig, TrainConfig, ViewsConfig
 from paddlevid.schema.types import DropRate, NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 __all__ = ["AmpConfig", "Config", "EvalConfig", "MixingConfig", "ParameterGroup", "TimeSformerConfig", "ViewsConfig"]
 
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+Backbone = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "bn_inception", "vgg16", "inception_v3"
+]
+WITHOUT_BATCH_NORMS = ("timesformer", "vgg16")
+# Of the others a TSM shifts the residual branches or whole blocks
+SHIFT_PLACES: dict[str, tuple[str, ...]] = {
+    "mobilenet_v2": ("blockres",),
+    "bn_inception": ("block",),
+    "vgg16": (),
+    "inception_v3": (),
+}
+SMALLEST_IMAGES = {"vgg16": 32, "inception_v3": 75}  # in pixels; of a smaller one their last layers see nothing
 
 
 class TimeSformerConfig(Section):
@@ -48,6 +59,7 @@ class TSNConfig(Section):
     backbone: Backbone = "resnet50"
     consensus: Literal["avg", "identity"] = "avg"
     dropout: DropRate = 0.4
+    keep_rgb: bool = False
 
 
 class TSMConfig(Section):
@@ -56,12 +68,16 @@ class TSMConfig(Section):
     shift_div: Annotated[int, Field(ge=3, le=24)] = 8
     shift_place: Literal["blockres", "block"] = "blockres"
     dropout: DropRate = 0.5
+    keep_rgb: bool = False
     online: bool = False
 
     @model_validator(mode="after")
     def _place_exists(self) -> TSMConfig:
-        if self.backbone == "mobilenet_v2" and self.shift_place == "block":
-            raise ValueError("mobilenet_v2 has shift_place blockres only")
+        places = SHIFT_PLACES.get(self.backbone, ("blockres", "block"))
+        if not places:
+            raise ValueError(f"a tsm has no shift for backbone {self.backbone}; a tsn runs on it")
+        if self.shift_place not in places:
+            raise ValueError(f"{self.backbone} has shift_place {places[0]} only")
         return self
 
 
@@ -89,6 +105,11 @@ class Config(Section):
             raise ValueError(
                 f"data.image_size {data.image_size} is not a multiple of model.patch_size {model.patch_size}"
             )
+        if not isinstance(model, TimeSformerConfig) and data.image_size < SMALLEST_IMAGES.get(model.backbone, 1):
+            raise ValueError(
+                f"data.image_size {data.image_size}: {model.backbone} needs {SMALLEST_IMAGES[model.backbone]} or more"
+            )
+        self._modality_fits()
         self._options_fit()
         if self.schedule.warmup_epochs >= self.train.epochs:
             raise ValueError(
@@ -114,15 +135,29 @@ class Config(Section):
                 raise ValueError(f"{name}.num_frames differs from data.num_frames only for tsn, not for {model.name}")
         return self
 
+    def _modality_fits(self) -> None:
+        """Refuse what this model cannot see, and what cannot be done to it."""
+        model, data = self.model, self.data
+        if data.modality != "rgb":
+            if isinstance(model, TimeSformerConfig):
+                raise ValueError(f"data.modality {data.modality} is for tsn and tsm; timesformer takes rgb")
+            if isinstance(model, TSMConfig) and model.online:
+                raise ValueError(f"data.modality {data.modality}: an online tsm takes rgb")
+        if not isinstance(model, TimeSformerConfig) and model.keep_rgb and data.modality != "rgb_diff":
+            raise ValueError(f"model.keep_rgb is for data.modality rgb_diff, not for {data.modality}")
+        for transform in self.train.transforms if data.is_flow else ():
+            if isinstance(transform, OF_COLOURS):
+                raise ValueError(f"train.transforms: {transform.kind} is for colours, which {data.modality} has not")
+
     def _options_fit(self) -> None:
         """Refuse options of training that this model or these labels cannot have."""
         model, data, train = self.model, self.data, self.train
-        if isinstance(model, TimeSformerConfig):
-            if model.recompute and train.compile:
-                raise ValueError("model.recompute does nothing in a compiled model; leave out train.compile")
-            for name in ("partial_bn", "sync_bn", "precise_bn_steps"):
-                if getattr(train, name):
-                    raise ValueError(f"train.{name}: timesformer has no batch norms")
+        if isinstance(model, TimeSformerConfig) and model.recompute and train.compile:
+            raise ValueError("model.recompute does nothing in a compiled model; leave out train.compile")
+        network = model.name if isinstance(model, TimeSformerConfig) else model.backbone
+        for name in ("partial_bn", "sync_bn", "precise_bn_steps") if network in WITHOUT_BATCH_NORMS else ():
+            if getattr(train, name):
+                raise ValueError(f"train.{name}: {network} has no batch norms")
         if data.multi_label:
             for name in ("label_smoothing", "class_balanced"):
                 if getattr(train, name):

@@ -84,7 +84,7 @@ def decode(path: str, views: Views, settings: DecoderSettings) -> tuple[np.ndarr
         _check_duration(duration_sec, settings.max_video_sec)
         clips.append(ClipInfo(reader.num_frames, fps, duration_sec, width, height))
 
-    source = WatchedSource(**asdict(views.source), on_open=note)
+    source = WatchedSource(**vars(views.source), on_open=note)
     return replace(views, source=source)(Record(path=path, name=path)), clips[-1]
 
 

@@ -236,6 +236,8 @@ def _tell_sizes(run: Run, device: str) -> None:
         f"{len(dataset)} videos, {run.plan.steps_per_epoch} steps of up to "
         f"{min(run.plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
+    if cfg.data.modality != "rgb":
+        logger.info(f"clips: {build.describe_clip(cfg.data, cfg.data.num_frames)}")
 
 
 def _tell_options(run: Run) -> None:

@@ -8,6 +8,7 @@ from paddlevid.data.sampling import (
     DenseSampling,
     LinspaceSampling,
     SegmentSampling,
+    SnippetSampling,
     clip_indices,
     dense_indices,
     linspace_indices,
@@ -103,6 +104,29 @@ def test_linspace_reaches_both_ends():
         assert (indices[0], indices[-1]) == (0, num_frames - 1)
 
 
+@pytest.mark.parametrize(("num_frames", "length"), [(100, 5), (100, 6), (27, 5), (7, 5)])
+def test_snippets_of_the_reference(num_frames, length):
+    """tsn-pytorch, `_get_test_indices` and `_sample_indices`: among the frames that can begin a snippet."""
+    starts = num_frames - length + 1
+    expected = [[int(starts / 3 / 2 + i * starts / 3) + j for j in range(length)] for i in range(3)]
+    snippets = SnippetSampling(SegmentSampling(3), length)
+    assert snippets(num_frames, 30.0, rng=None).reshape(3, length).tolist() == expected
+    drawn = {
+        tuple(snippets(num_frames, 30.0, rng=np.random.default_rng(seed)).reshape(3, length)[:, 0])
+        for seed in range(400)
+    }
+    ranges = [set(column) for column in zip(*drawn, strict=True)]
+    assert ranges == [set(range(i * (starts // 3), (i + 1) * (starts // 3))) for i in range(3)]
+
+
+def test_snippets_of_several_clips_and_of_a_short_video():
+    snippets = SnippetSampling(SegmentSampling(2), 3)
+    # 10 frames can begin a snippet: of two clips the centres of both halves, then their beginnings
+    assert snippets(12, 30.0, rng=None, num_clips=2).tolist() == [[2, 3, 4, 7, 8, 9], [0, 1, 2, 5, 6, 7]]
+    assert snippets(2, 30.0, rng=None).tolist() == [[0, 1, 1, 0, 1, 1]]
+    assert snippets(1, 30.0, rng=np.random.default_rng(0)).tolist() == [[0, 0, 0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -111,6 +135,7 @@ def test_linspace_reaches_both_ends():
         lambda: ClipSampling(8, 0),
         lambda: ClipSampling(8, 4, target_fps=0),
         lambda: LinspaceSampling(-1),
+        lambda: SnippetSampling(SegmentSampling(3), 0),
         lambda: segment_indices(0, 8),
         lambda: segment_indices(8, 8, num_clips=0),
         lambda: clip_indices(8, 8, rate=1, fps=0.0),

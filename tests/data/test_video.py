@@ -254,9 +254,18 @@ def test_frame_folder(folder):
 
 
 def test_flow_folder(folder):
-    frames = FrameFolder(folder, 5, "flow_{axis}_{:05d}.png").read(np.array([1, 2]))
+    frames = FrameFolder(folder, 5, "flow_{axis}_{:05d}.png", is_flow=True).read(np.array([1, 2]))
     assert frames.shape == (2, 20, 30, 2)
     assert frames[:, 0, 0].tolist() == [[20, 25], [30, 35]]
+
+
+def test_flow_in_the_red_and_green_of_one_picture(tmp_path):
+    import cv2
+
+    picture_bgr = np.full((20, 30, 3), (128, 7, 200), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "000001.png"), picture_bgr)
+    frames = FrameFolder(tmp_path, 1, "{:06d}.png", is_flow=True).read(np.array([0]))
+    assert (frames.shape, frames[0, 0, 0].tolist()) == ((1, 20, 30, 2), [200, 7])
 
 
 def test_frame_folder_errors(folder):
@@ -266,7 +275,7 @@ def test_frame_folder_errors(folder):
         FrameFolder(folder, 5, "{:06d}.png").read(np.array([5]))
     with pytest.raises(DataError, match="no such folder"):
         FrameFolder(folder / "none", 5)
-    for template in ("img.jpg", "img_{:05x2}.jpg", "{a}.jpg"):
+    for template in ("img.jpg", "img_{:05x2}.jpg", "{a}.jpg", "flow_{axis}_{:05d}.png"):
         with pytest.raises(ValueError, match="template"):
             FrameFolder(folder, 5, template)
     (folder / "000002.png").write_bytes(b"no picture")

@@ -188,10 +188,12 @@ class Floor:
             self.seconds += time.perf_counter() - started
 
     def _decoder(self, read: Read) -> Callable[[], object] | None:
-        """None for what PyAV cannot read by itself."""
+        """None for what PyAV cannot read by itself, and for flow, which is computed."""
         import av
 
         record, source = read.record, read.source
+        if source.flow is not None and not source.stored_flow:
+            return None
         if record.num_frames is not None:
             numbers = np.unique(read.indices) + source.frame_start_index
             axes = ("x", "y") if "{axis" in source.frame_template else ("",)

@@ -125,7 +125,7 @@ def with_views(manifest: Manifest, num_clips: int | None, crop: str | None) -> M
     changes = {name: value for name, value in (("num_clips", num_clips), ("crop", crop)) if value is not None}
     views = ViewsConfig(**{**manifest.views.model_dump(), **changes})
     try:
-        build.build_sampling(manifest.data, manifest.num_frames)(1000, 30.0, rng=None, num_clips=views.num_clips)
+        build.build_sampling(manifest.data, manifest.num_snippets)(1000, 30.0, rng=None, num_clips=views.num_clips)
     except ValueError as error:
         raise ConfigError(f"--num_clips {views.num_clips}: {error}") from None
     return manifest.model_copy(update={"views": views})
@@ -148,6 +148,9 @@ def describe(predictor: Predictor, dtype: Dtype, device: str) -> dict[str, Any]:
         "short_side": views.short_side,
         "image_size": manifest.data.image_size,
         "num_frames": manifest.num_frames,
+        "modality": manifest.data.modality,
+        "snippet_length": manifest.data.snippet_length,
+        "flow": predictor.views.source.flow.settings() if predictor.views.source.flow else None,
         "sampling": manifest.data.sampling.model_dump(mode="json"),
         "mean": list(manifest.data.mean),
         "std": list(manifest.data.std),

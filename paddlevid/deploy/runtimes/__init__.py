@@ -117,8 +117,8 @@ def _open_fastest(
             rivals.setdefault(f"{choice.name} {choice.files.precision}", choice)
     if len(rivals) == 1:
         return open_files(folder, possible[0].files, possible[0].name, **options)
-    size = manifest.data.image_size
-    inputs = [np.zeros((1, manifest.num_frames if graph == "classify" else 1, size, size, 3), np.uint8)]
+    size, channels = manifest.data.image_size, manifest.data.channels
+    inputs = [np.zeros((1, manifest.num_frames if graph == "classify" else 1, size, size, channels), np.uint8)]
     if graph == "online":
         inputs.append(np.zeros((1, manifest.state_size), np.float32))
     opened: dict[str, Runtime] = {}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevid.build import build_sampling
-from paddlevid.data.dataset import Sampling
+from paddlevid.data.sampling import Sampling
 from paddlevid.data.transforms import VIEW_CROPS, ResizeShortSide
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.predictor import Predictor
@@ -133,13 +133,22 @@ class WindowPlan:
 def plan_windows(
     manifest: Manifest, stream: FrameStream, window_sec: float | None = None, stride_sec: float | None = None
 ) -> WindowPlan:
-    """Windows of the model's own span, half overlapping, unless told otherwise, over a stream."""
-    span_sec = window_sec or default_window_sec(manifest.data, manifest.num_frames)
+    """Windows of the model's own span, half overlapping, unless told otherwise, over a stream.
+
+    Raises:
+        ConfigError: a window or a stride is too short, or the model sees optical flow.
+    """
+    if manifest.data.is_flow:
+        raise ConfigError(
+            "this model sees optical flow, which is computed for whole videos only (tools/predict.py); label streams "
+            "and parts of long videos with one of modality rgb or rgb_diff"
+        )
+    span_sec = window_sec or default_window_sec(manifest.data, manifest.num_snippets)
     return WindowPlan(
         window_sec=span_sec,
         stride_sec=stride_sec or max(span_sec / 2, 1 / stream.fps),
         fps=stream.fps,
-        sampling=build_sampling(manifest.data, manifest.num_frames),
+        sampling=build_sampling(manifest.data, manifest.num_snippets),
         start_sec=stream.start_sec,
         end_sec=None if stream.is_live else stream.duration_sec,
         prompt=stream.is_live,
