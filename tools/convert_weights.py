@@ -12,9 +12,9 @@ from paddlevid.runtime import run_command
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Write weights of PaddleVideo, MMAction2, Hugging Face or the authors of TimeSformer and TSM under "
-        "the names of paddlevid. main.py and export_model.py take all of them as they are; a converted file is smaller "
-        "where the original holds an optimizer, and plain Paddle can load it."
+        description="Write weights of PaddleVideo, MMAction2, Hugging Face or the authors of TimeSformer, TSN and TSM "
+        "under the names of paddlevid. main.py and export_model.py take all of them as they are; a converted file is "
+        "smaller where the original holds an optimizer, and plain Paddle can load it."
     )
     parser.add_argument(
         "source", metavar="SRC", help="a file, a folder of Hugging Face, a URL, or a name of public weights"
@@ -59,8 +59,9 @@ def main() -> None:
         print(f"model: create_model({conversion.options['name']!r}, {options})")
         print("weights do not show, so check: " + not_shown(conversion.options))
     if conversion.report.image_norm is not None:
-        mean, std = (list(numbers) for numbers in conversion.report.image_norm)
-        print(f"frames: mean {mean}, std {std} on a scale of 0 to 1, as the source trains its models")
+        mean, std = ([float(f"{number:.6g}") for number in numbers] for numbers in conversion.report.image_norm)
+        numbers = f"mean {mean}, std {std}" if mean else f"std {std}, and any mean,"
+        print(f"frames: {numbers} on a scale of 0 to 1, as the source trains its models")
     print(f"written: {args.destination}")
 
 
@@ -68,11 +69,12 @@ def not_shown(options: dict[str, Any]) -> str:
     """What of the arguments of `create_model` the names and shapes of weights cannot tell."""
     if options["name"] == "timesformer":
         return f"num_heads={options['num_heads']}, and of a space-only model its num_frames"
-    return (
-        "num_segments, shift_div and, for files of paddlevid, shift_place"
-        if options["name"] == "tsm"
-        else "num_segments"
+    unseen = (
+        ["num_segments"] if options.get("modality", "rgb") == "rgb" else ["num_segments", "modality of 5 a snippet"]
     )
+    if options["name"] == "tsm":
+        unseen += ["shift_div and, for files of paddlevid, shift_place"]
+    return ", ".join(unseen)
 
 
 if __name__ == "__main__":

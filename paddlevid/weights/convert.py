@@ -64,10 +64,11 @@ def infer_options(source: str | Path, name: str | None = None) -> dict[str, Any]
     """
     opened = open_source(source)
     kind = recognise(opened.state)
-    if opened.public is not None and not kind.names_tell_shift:
-        name = name or opened.public.family
     try:
-        options = infer_model(kind.rename(opened.state), kind, name)
+        renamed = kind.rename(opened.state)
+        if opened.public is not None and not renamed.names_tell_shift:
+            name = name or opened.public.family
+        options = infer_model(renamed, kind, name)
     except WeightsError as error:
         raise WeightsError(f"{opened.where} ({kind.name}): {error}") from error
     if kind is huggingface.HUGGINGFACE_TIMESFORMER and "num_attention_heads" in opened.config:

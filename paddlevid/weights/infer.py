@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from paddlevid.errors import WeightsError
+from paddlevid.weights.first_conv import FIRST_CONVS
 from paddlevid.weights.source import Renamed, Source
 from paddlevid.weights.sources.transformers import IMAGE_TRANSFORMER
 from paddlevid.weights.tensor import State
@@ -18,14 +19,28 @@ RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 6, 3), True): "resnet50",
     ((3, 4, 23, 3), True): "resnet101",
 }
+# What other networks have besides their first convolution, whose names are in FIRST_CONVS
+NETWORKS = {
+    "mobilenet_v2": "backbone.features.18.0.weight",
+    "bn_inception": "backbone.conv1_7x7_s2.weight",
+    "vgg16": "backbone.features.28.weight",
+    "inception_v3": "backbone.inception_stem.conv_1a_3x3.0.weight",
+}
+# Channels of the first convolution in the authors' code, where a snippet of flow or of differences has five
+MODALITIES: dict[int, dict[str, Any]] = {
+    3: {},
+    10: {"modality": "flow", "snippet_length": 5},
+    15: {"modality": "rgb_diff", "snippet_length": 5},
+    18: {"modality": "rgb_diff", "snippet_length": 5, "keep_rgb": True},
+}
 HEAD_DIM = 64  # of every published TimeSformer; weights do not show the number of heads
 
 
 def infer_model(renamed: Renamed, kind: Source, name: str | None = None) -> dict[str, Any]:
     """Arguments of `create_model` for weights under our names, `name` among them, which may also be given.
 
-    What weights do not show is left to the defaults, or to what is usual: heads of 64 numbers, 8 segments.
-    Raises WeightsError when these are no weights of a whole video model.
+    What weights do not show is left to the defaults, or to what is usual: heads of 64 numbers, 8 segments, snippets of
+    five flows or differences. Raises WeightsError when these are no weights of a whole video model.
     """
     state = renamed.state
     if kind is IMAGE_TRANSFORMER:
@@ -37,14 +52,16 @@ def infer_model(renamed: Renamed, kind: Source, name: str | None = None) -> dict
     num_classes = state["head.weight"].shape[-1]
     if any(name.startswith("blocks.") for name in state):
         return {"name": "timesformer", "num_classes": num_classes, **_timesformer(state)}
-    options = {"num_classes": num_classes, "backbone": _backbone(state)}
+    options = {"num_classes": num_classes, "backbone": _backbone(state), **_modality(state)}
     told = "tsm" if renamed.shifted else "tsn"
-    if kind.names_tell_shift and name not in (None, told):
+    if renamed.names_tell_shift and name not in (None, told):
         raise WeightsError(f"--model {name}, but the names are those of a {told.upper()}")
-    if kind.names_tell_shift:
+    if renamed.names_tell_shift:
         name = told
     elif name is None:
         raise WeightsError("a TSN and a TSM have the same names in such files: say which this is, with --model")
+    if options["backbone"] == "bn_inception" and name == "tsm":
+        options["shift_place"] = "block"
     if name == "tsm" and renamed.shifted and not any(re.search(r"\.conv(1|\.0)$", layer) for layer in renamed.shifted):
         options["shift_place"] = "block"
     return {"name": name, **options}
@@ -75,8 +92,9 @@ def _timesformer(state: State) -> dict[str, Any]:
 
 
 def _backbone(state: State) -> str:
-    if any(name.startswith("backbone.features.") for name in state):
-        return "mobilenet_v2"
+    for other, name in NETWORKS.items():
+        if name in state:
+            return other
     stages = tuple(_count(state, rf"backbone\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
     network = RESNETS.get((stages, "backbone.layer1.0.conv3.weight" in state))
     if network is None:
@@ -85,7 +103,20 @@ def _backbone(state: State) -> str:
 
 
 def _names() -> str:
-    return ", ".join([*RESNETS.values(), "mobilenet_v2"])
+    return ", ".join([*RESNETS.values(), *NETWORKS])
+
+
+def _modality(state: State) -> dict[str, Any]:
+    shapes = [state[f"backbone.{name}"].shape for name in FIRST_CONVS if f"backbone.{name}" in state]
+    channels = shapes[0][1] if shapes and len(shapes[0]) == 4 else 0
+    if channels not in MODALITIES:
+        raise WeightsError(
+            f"the first convolution takes {channels} channels, which does not tell what of: say with -c which "
+            "modality and snippet_length"
+            if channels
+            else "there is no first convolution"
+        )
+    return MODALITIES[channels]
 
 
 def _count(names: Iterable[str], pattern: str) -> int:

@@ -18,10 +18,11 @@ from paddle import nn
 
 from paddlevid.errors import WeightsError
 from paddlevid.models import TimeSformer
+from paddlevid.weights.first_conv import start_modality
 from paddlevid.weights.opening import open_source
 from paddlevid.weights.report import SHOWN, LoadReport, few
 from paddlevid.weights.resize import can_resize, resize_pos_embed, resize_time_embed
-from paddlevid.weights.source import Renamed, Source
+from paddlevid.weights.source import IMAGE_START, Renamed, Source
 from paddlevid.weights.sources import OWN, SOURCES, huggingface
 from paddlevid.weights.sources.transformers import check_heads
 from paddlevid.weights.tensor import LazyTensor, State
@@ -43,8 +44,9 @@ def load_weights(
     """Put weights into a model: those of a file, of a folder of Hugging Face, of a URL, of a name in `list_weights()`,
     or arrays by name.
 
-    Files may be those of paddlevid, PaddleVideo, MMAction2, Hugging Face, the authors of TimeSformer and TSM, or of
-    image networks to start from. `skip` has regular expressions; parameters and tensors that one is found in stay out.
+    Files may be those of paddlevid, PaddleVideo, MMAction2, Hugging Face, the authors of TimeSformer, TSN and TSM, or
+    of image networks to start from. `skip` has regular expressions; parameters and tensors that one is found in stay
+    out. The first convolution of a network of RGB frames starts that of a model of flow or of differences.
     Position and time embeddings are resized, as the source's own code does where it does; a head for another number of
     classes stays as the model has it.
 
@@ -110,6 +112,11 @@ def plan_load(
     if not values:
         raise WeightsError(f"{where}: nothing is left to load")
     resized = _resize(values, own, kind)
+    try:
+        first, first_conv = start_modality(values, model, is_image=renamed.start_only == IMAGE_START)
+    except WeightsError as error:
+        raise WeightsError(f"{where} does not fit this {type(model).__name__}: {error}") from error
+    values |= first
     _check_fit(values, own, may_be_new, renamed, f"{where} does not fit this {type(model).__name__}", kind)
     used = {key for name in values for key in renamed.origins[name]}
     dropped = dict(renamed.dropped) | {
@@ -124,9 +131,10 @@ def plan_load(
         new=tuple(name for name in own if name not in values),
         dropped=dropped,
         others=opened.others,
-        start_only=renamed.start_only or _other_family(opened.public, model),
+        start_only=renamed.start_only or _other_family(opened.public, model) or ("weights for RGB" if first else ""),
+        first_conv="; ".join(filter(None, (renamed.first_conv, first_conv))),
         note=opened.public.note if opened.public is not None else "",
-        image_norm=kind.image_norm,
+        image_norm=kind.image_norm(model),
     )
     made = {name: value for name, value in renamed.made.items() if name not in values and name in may_be_new}
     return Plan({name: _finite(tensor, name, where) for name, tensor in values.items()}, made, report)

@@ -11,6 +11,7 @@ import numpy as np
 from paddle import nn
 
 from paddlevid.errors import WeightsError
+from paddlevid.models import TSM, TSN
 from paddlevid.weights.tensor import LazyTensor, State
 
 # (pattern, replacement) of re.sub, applied to each name one after the other
@@ -21,7 +22,8 @@ TORCH_BATCH_NORM: KeyMap = ((r"\.running_mean$", "._mean"), (r"\.running_var$", 
 BATCH_COUNTER = (r"(^|\.)num_batches_tracked$", "counter of batches, which Paddle's batch norm has not")
 DATA_PARALLEL = (r"^module\.", "")
 
-ImageNorm = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std on a scale where 255 is 1
+# Mean and std by channel of a frame, on a scale where 255 is 1; no mean where differences of frames cancel it
+ImageNorm = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET: ImageNorm = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -31,8 +33,9 @@ class Renamed:
 
     `origins` gives the names in the file, several where one of ours is put together. `made` are values that no tensor
     stands for, `expected_new` parameters that such a file never has, `dropped` reasons by name in the file. `shifted`
-    are the layers whose input the file's network shifts along time, where its names tell. `start_only` says why these
-    are no weights of a trained video model, `misfit` why the model would not compute what theirs did.
+    are the layers whose input the file's network shifts along time, where its names tell; `names_tell_shift` is False
+    where a TSM has the same names as a TSN. `first_conv` says what was done to the first convolution, `start_only`
+    why these are no weights of a trained video model, `misfit` why the model would not compute what theirs did.
     """
 
     state: State
@@ -41,6 +44,8 @@ class Renamed:
     made: Mapping[str, np.ndarray] = field(default_factory=dict)
     expected_new: frozenset[str] = frozenset()
     shifted: frozenset[str] = frozenset()
+    names_tell_shift: bool = True
+    first_conv: str = ""
     start_only: str = ""
     misfit: str = ""
 
@@ -52,14 +57,28 @@ def _unchanged(renamed: Renamed, model: nn.Layer) -> Renamed:
     return renamed
 
 
+def modality(model: nn.Layer) -> str:
+    """What a model sees: "rgb", "rgb_diff", "flow" or "warped_flow"."""
+    return model.snippets.modality if isinstance(model, TSN | TSM) else "rgb"
+
+
+def of_rgb(norm: ImageNorm) -> Callable[[nn.Layer], ImageNorm | None]:
+    """What a source whose models take RGB frames alone expects of them."""
+    return lambda model: norm if modality(model) == "rgb" else None
+
+
+def _unknown_norm(model: nn.Layer) -> ImageNorm | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Source:
     """A family of files.
 
     `recognise` looks at names and shapes; `rename` gives our names, and Paddle's order of axes, whatever the model;
     `adapt` fits the result to one model. `resize_pos` and `resize_time` are what the source's own code does with
-    position and time embeddings of another size. `image_norm` is what its trained models expect of a frame.
-    `names_tell_shift` is False where a TSM has the same names as a TSN.
+    position and time embeddings of another size. `image_norm` is what its network of such a model expects of a frame,
+    None where that is not known.
     """
 
     name: str
@@ -68,8 +87,7 @@ class Source:
     adapt: Callable[[Renamed, nn.Layer], Renamed] = _unchanged
     resize_pos: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     resize_time: Literal["linear", "nearest"] = "linear"
-    image_norm: ImageNorm | None = None
-    names_tell_shift: bool = True
+    image_norm: Callable[[nn.Layer], ImageNorm | None] = _unknown_norm
 
 
 def rename_keys(
@@ -110,6 +128,9 @@ def drop_where(renamed: Renamed, names: Iterable[str], reason: str) -> Renamed:
     return replace(renamed, state=state, dropped={**renamed.dropped, **dropped})
 
 
+IMAGE_START = "weights of an image network"
+
+
 def start_of_backbone(renamed: Renamed, model: nn.Layer, classifier: str) -> Renamed:
     """Weights of an image network whose classifier's names match `classifier`: all but it, under `backbone.`."""
     renamed = drop_where(
@@ -118,7 +139,7 @@ def start_of_backbone(renamed: Renamed, model: nn.Layer, classifier: str) -> Ren
     state = {f"backbone.{name}": tensor for name, tensor in renamed.state.items()}
     origins = {f"backbone.{name}": keys for name, keys in renamed.origins.items()}
     head = frozenset(name for name in model.state_dict() if name.startswith("head."))
-    return replace(renamed, state=state, origins=origins, expected_new=head, start_only="weights of an image network")
+    return replace(renamed, state=state, origins=origins, expected_new=head, start_only=IMAGE_START)
 
 
 def has_key(state: State, pattern: str) -> bool:

@@ -1,7 +1,8 @@
 """Public weights that this package can load: where they lie, what they scored, what they expect and allow.
 
 Addresses and scores are those of the projects that published them: the README files of PaddleVideo, TimeSformer, TSM
-and MMAction2, the model cards of Hugging Face, the sources of torchvision, paddle.vision and timm.
+and MMAction2, the model cards of Hugging Face, the sources of torchvision, paddle.vision, timm,
+tsn-pytorch, SSN (yjxiong/action-detection) and pretrainedmodels (Cadene).
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def sha256_in_name(url: str) -> str | None:
 class PublicWeights:
     """A file of weights.
 
-    `family` is the model that it fits; networks of the family "image" start a training. `clip` says what goes in: for
-    TimeSformer frames x distance between them, for TSM and TSN the backbone and the frames. `protocol` is temporal
+    `family` is the model that it fits; networks of the family "image", without a classifier of videos, start a
+    training. `clip` says what goes in: for TimeSformer frames x distance between them, for TSM and TSN the backbone and
+    the frames, or snippets of flow. `protocol` is temporal
     clips x spatial crops of the test in which the file scored `top1` and `top5`, in percent; "-" and None where its
     project gives none. `note` is what it takes to reach them. `is_bgr` says that the frames of its training had their
     channels in the order of OpenCV; loaded by name, its first layer is turned round and takes RGB.
@@ -65,6 +67,10 @@ _HALF = "trained with mean 0.5 and std 0.5 on a scale of 0 to 1, not with the 0.
 _TWICE = "the test as its README counts it; its configuration tests 2x10"
 _DENSE = "the test as its README counts it; its configuration tests 10x10"
 _HALF_IMAGE = "trained with mean 0.5 and std 0.5 on a scale of 0 to 1"
+_CAFFE = "trained on BGR frames of 0 to 255 less their mean, as recipes of BNInception have them; it is turned to RGB"
+_FLOW = "on snippets of five flows, with mean 0.5 and std 0.226; meant as a start, says its README"
+_FLOW_MMACTION2 = "on snippets of five flows, with mean and std 128 of 255"
+_FLOW_START = "trained on snippets of five flows of 0 to 255 less 128; without a classifier"
 
 
 def _paddlevideo(name: str, file: str, clip: str, protocol: str, top1: float) -> PublicWeights:
@@ -90,10 +96,13 @@ def _of_facebook(name: str, source: str, url: str, clip: str, top1: float, top5:
     )
 
 
-def _tsm(name: str, file: str, clip: str, protocol: str, top1: float, note: str = "") -> PublicWeights:
-    start = "kinetics_RGB" if _data(name) == "K400" else "somethingv2_RGB"
-    url = f"https://hanlab18.mit.edu/projects/tsm/models/TSM_{start}_{file}.pth"
-    return PublicWeights(name, _family(name), "TSM", "MIT (code)", url, _data(name), clip, protocol, top1, None, note)
+def _tsm(
+    name: str, file: str, clip: str, protocol: str, top1: float, note: str = "", top5: float | None = None
+) -> PublicWeights:
+    start = "kinetics" if _data(name) == "K400" else "somethingv2"
+    kind = "Flow" if "flow" in name.split("_") else "RGB"
+    url = f"https://hanlab18.mit.edu/projects/tsm/models/TSM_{start}_{kind}_{file}.pth"
+    return PublicWeights(name, _family(name), "TSM", "MIT (code)", url, _data(name), clip, protocol, top1, top5, note)
 
 
 def _mmaction2(
@@ -108,14 +117,36 @@ def _mmaction2(
     return PublicWeights(name, family, source, "Apache-2.0", url, data, clip, protocol, top1, top5, note)
 
 
+def _flow_of_mmaction2(segments: int, edition: str, top1: float, top5: float) -> PublicWeights:
+    """Of its versions before 1.0, whose recipes for flow came with weights."""
+    name, file = f"tsn_r50_flow_seg{segments}_k400_mmaction2", f"tsn_r50_320p_1x1x{segments}_110e_kinetics400_flow"
+    url = f"https://download.openmmlab.com/mmaction/recognition/tsn/{file}/{file}_{edition}.pth"
+    clip, note = f"R50, {segments} of flow", _FLOW_MMACTION2
+    return PublicWeights(name, "tsn", "MMAction2", "Apache-2.0", url, "K400", clip, "25x10", top1, top5, note)
+
+
 def _image(
-    name: str, source: str, licence: str, url: str, clip: str, *, note: str = "", md5: str | None = None
+    name: str,
+    source: str,
+    licence: str,
+    url: str,
+    clip: str,
+    *,
+    data: str = "ImageNet",
+    note: str = "",
+    md5: str | None = None,
 ) -> PublicWeights:
-    return PublicWeights(name, "image", source, licence, url, "ImageNet", clip, note=note, md5=md5)
+    return PublicWeights(name, "image", source, licence, url, data, clip, note=note, md5=md5)
 
 
-def _torchvision(name: str, file: str, clip: str) -> PublicWeights:
-    return _image(name, "torchvision", "BSD-3 (code)", f"https://download.pytorch.org/models/{file}.pth", clip)
+def _torchvision(name: str, file: str, clip: str, note: str = "") -> PublicWeights:
+    url = f"https://download.pytorch.org/models/{file}.pth"
+    return _image(name, "torchvision", "BSD-3 (code)", url, clip, note=note)
+
+
+def _bn_inception(name: str, source: str, licence: str, url: str, data: str = "ImageNet") -> PublicWeights:
+    note = _FLOW_START if "flow" in name.split("_") else _CAFFE
+    return _image(name, source, licence, url, "BNInception", data=data, note=note)
 
 
 def _paddle_vision(name: str, file: str, clip: str, md5: str) -> PublicWeights:
@@ -177,6 +208,15 @@ _TABLE = (
     _tsm("tsm_r50_ssv2", "resnet50_shift8_blockres_avg_segment8_e45", "R50, 8 frames", "2x3", 61.2),
     _tsm("tsm_r50_16f_ssv2", "resnet50_shift8_blockres_avg_segment16_e45", "R50, 16 frames", "2x3", 63.1),
     _tsm("tsm_r101_ssv2", "resnet101_shift8_blockres_avg_segment8_e45", "R101, 8 frames", "2x3", 63.3),
+    _tsm(
+        "tsm_r50_flow_k400",
+        "resnet50_shift8_blockres_avg_segment8_e50",
+        "R50, 8 of flow",
+        "1x1",
+        55.7,
+        _FLOW,
+        top5=79.5,
+    ),
     _paddlevideo("tsm_k400_paddlevideo", "release2.1/TSM/TSM_k400", "R50, 8 frames", "1x1", 71.06),
     _paddlevideo("tsm_ucf101_paddlevideo", "release2.1/TSM/TSM_ucf101_nchw", "R50, 8 frames", "1x1", 94.42),
     _mmaction2("tsm_r50_k400", "r50_8xb16-1x1x8-50e", "20220831-64d69186", "R50, 8 frames", "1x10", 73.18, 90.56),
@@ -219,6 +259,8 @@ _TABLE = (
     _mmaction2(
         "tsn_r101_seg8_k400", "r101_8xb32-1x1x8-100e", "20220906-23cff032", "R101, 8 frames", "25x10", 75.89, 92.07
     ),
+    _flow_of_mmaction2(3, "20200705-3036bab6", 55.70, 79.85),
+    _flow_of_mmaction2(8, "20200705-1f39486b", 57.76, 80.99),
     _image(
         "vit_b16_imagenet_paddleclas",
         "PaddleClas",
@@ -248,6 +290,36 @@ _TABLE = (
     _torchvision("resnet50_v2_imagenet_torchvision", "resnet50-11ad3fa6", "R50"),
     _torchvision("resnet101_imagenet_torchvision", "resnet101-63fe2227", "R101"),
     _torchvision("mobilenetv2_imagenet_torchvision", "mobilenet_v2-b0353104", "MobileNetV2"),
+    _torchvision("vgg16_imagenet_torchvision", "vgg16-397923af", "VGG-16"),
+    _torchvision("inceptionv3_imagenet_torchvision", "inception_v3_google-0cc3c7bd", "Inception v3", _HALF_IMAGE),
+    _bn_inception(
+        "bn_inception_imagenet_tsn",
+        "tsn-pytorch",
+        "BSD-2 (code)",
+        "https://yjxiong.blob.core.windows.net/models/bn_inception-9f5701afb96c8044.pth",
+    ),
+    _bn_inception(
+        "bn_inception_imagenet_cadene",
+        "Cadene",
+        "BSD-3 (code)",
+        "https://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
+    ),
+    _bn_inception(
+        "bn_inception_k400_ssn",
+        "SSN",
+        "BSD-3 (code)",
+        "https://yjxiong.blob.core.windows.net/ssn-models/bninception_rgb_kinetics_init-d4ee618d3399.pth",
+        "K400",
+    ),
+    _bn_inception(
+        "bn_inception_flow_k400_ssn",
+        "SSN",
+        "BSD-3 (code)",
+        "https://yjxiong.blob.core.windows.net/ssn-models/bninception_flow_kinetics_init-1410c1ccb470.pth",
+        "K400",
+    ),
+    _paddle_vision("vgg16_imagenet_paddle", "vgg16", "VGG-16", "89bbffc0f87d260be9b8cdc169c991c4"),
+    _paddle_vision("inceptionv3_imagenet_paddle", "inception_v3", "Inception v3", "649a4547c3243e8b59c656f41fe330b8"),
     _paddle_vision("resnet18_imagenet_paddle", "resnet18", "R18", "cf548f46534aa3560945be4b95cd11c4"),
     _paddle_vision("resnet34_imagenet_paddle", "resnet34", "R34", "8d2275cf8706028345f78ac0e1d31969"),
     _paddle_vision("resnet50_imagenet_paddle", "resnet50", "R50", "ca6f485ee1ab0492d38f323885b0ad80"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -11,7 +11,8 @@ class Case:
     """`peer` is the builder, "module:name" in this folder; `layout` how it takes videos; `model` our arguments.
 
     `compare` is "logits", or "features" where the network of an image starts that of a video of equal frames.
-    `container` names the kind of file, `prefix` what its names begin with beside those of the network.
+    `container` names the kind of file, `prefix` what its names begin with beside those of the network. With a `norm`,
+    mean and std by channel, both are given raw frames: the peer prepares them by its own rules, and ours with `norm`.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Case:
     prefix: str = ""
     compare: str = "logits"
     seed: int = 0
+    norm: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 K = 5  # classes
@@ -81,6 +83,61 @@ def image_network_case(name: str, peer: str, options: dict[str, Any], container:
     return Case(name, peer, options, model, video, "image", container, compare="features", seed=seed)
 
 
+CAFFE = 1 / 255  # networks that were trained in Caffe take 0 to 255
+# What tsn-pytorch trains with, on a scale where 255 is 1; differences cancel the mean
+NORMS = {
+    ("resnet", "RGB"): ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ("resnet", "RGBDiff"): ((0.0,) * 3, (1.0,) * 3),
+    ("resnet", "Flow"): ((0.5,) * 2, (0.226,) * 2),
+    ("bn_inception", "RGB"): ((128 / 255, 117 / 255, 104 / 255), (CAFFE,) * 3),
+    ("bn_inception", "RGBDiff"): ((0.0,) * 3, (CAFFE,) * 3),
+    ("bn_inception", "Flow"): ((128 / 255,) * 2, (CAFFE,) * 2),
+}
+OUR_MODALITY = {"RGB": "rgb", "RGBDiff": "rgb_diff", "Flow": "flow"}
+
+
+def snippet_case(
+    backbone: str,
+    modality: str,
+    seed: int,
+    *,
+    keep_rgb: bool = False,
+    shift_place: str | None = None,
+    dropout: bool = True,
+) -> Case:
+    """A network of tsn-pytorch, or TSM where `shift_place` is given, on two raw snippets."""
+    segments, length = 2, 1 if modality == "RGB" else 5
+    frames, channels = segments * (length + (modality == "RGBDiff")), 2 if modality == "Flow" else 3
+    options = {"backbone": backbone, "num_classes": K, "num_segments": segments, "modality": modality}
+    options |= {"keep_rgb": keep_rgb, "shift_place": shift_place, "dropout": dropout}
+    kind = "tsn" if shift_place is None else "tsm"
+    model: dict[str, Any] = {"name": kind, "backbone": backbone, "num_classes": K, "num_segments": segments}
+    model |= {"modality": OUR_MODALITY[modality], "snippet_length": length}
+    model |= ({"keep_rgb": True} if keep_rgb else {}) | ({"shift_place": shift_place} if shift_place else {})
+    name = f"tsnpytorch-{kind}-{backbone}-{OUR_MODALITY[modality]}"
+    name += ("-with_rgb" if keep_rgb else "") + ("" if dropout else "-no_dropout")
+    side = 64 if backbone == "bn_inception" else 48
+    video, norm = (1, frames, channels, side, side), NORMS[backbone.rstrip("0123456789"), modality]
+    peer = "tsn:SnippetNetwork"
+    return Case(name, peer, options, model, video, "frames first", "torch tsm", "module.", seed=seed, norm=norm)
+
+
+def flow_of_mmaction() -> Case:
+    options = {"backbone": "resnet18", "num_classes": K, "num_segments": 2, "flow_length": 5}
+    model = {"name": "tsn", "backbone": "resnet18", "num_classes": K, "num_segments": 2}
+    model |= {"modality": "flow", "snippet_length": 5}
+    peer, norm = "mmaction:SegmentRecognizer", ((128 / 255,) * 2, (128 / 255,) * 2)
+    video = (1, 10, 2, 48, 48)
+    return Case(
+        "mmaction-tsn-resnet18-flow", peer, options, model, video, "frames first", "torch mmaction", seed=96, norm=norm
+    )
+
+
+def inception_case(name: str, peer: str, options: dict[str, Any], backbone: str, side: int, seed: int) -> Case:
+    case = image_network_case(name, peer, options, "torch plain", backbone, seed)
+    return replace(case, video=(1, 2, 3, side, side))
+
+
 CASES = [
     *timesformer_cases("official", "timesformer:OfficialTimeSformer", "channels first", "torch timesformer"),
     *timesformer_cases("transformers", "hugging_face:timesformer", "frames first", "transformers"),
@@ -131,4 +188,25 @@ CASES = [
         )
         for seed, (depth, new) in enumerate(((50, False), (50, True), (101, False), (101, True)), 70)
     ),
+    snippet_case("resnet18", "RGB", 80),
+    snippet_case("resnet18", "Flow", 81),
+    snippet_case("resnet18", "RGBDiff", 82),
+    snippet_case("resnet18", "RGBDiff", 83, keep_rgb=True),
+    snippet_case("resnet18", "Flow", 84, dropout=False),
+    snippet_case("resnet50", "RGB", 85),
+    snippet_case("resnet50", "Flow", 86),
+    snippet_case("resnet50", "RGBDiff", 87),
+    snippet_case("resnet50", "RGBDiff", 88, keep_rgb=True),
+    snippet_case("bn_inception", "RGB", 89),
+    snippet_case("bn_inception", "Flow", 90),
+    snippet_case("bn_inception", "RGBDiff", 91),
+    snippet_case("bn_inception", "RGBDiff", 92, keep_rgb=True),
+    snippet_case("resnet18", "Flow", 93, shift_place="blockres"),
+    snippet_case("bn_inception", "RGB", 94, shift_place="block"),
+    snippet_case("bn_inception", "Flow", 95, shift_place="block"),
+    flow_of_mmaction(),
+    inception_case(
+        "pretrainedmodels-bn_inception", "image_networks:bn_inception", {"last": "last_linear"}, "bn_inception", 64, 97
+    ),
+    inception_case("torchvision-inception_v3", "image_networks:InceptionV3", {}, "inception_v3", 80, 98),
 ]

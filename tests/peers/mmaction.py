@@ -50,9 +50,9 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = ConvModule(3, 64, 7, 2, act=nn.ReLU())
+        self.conv1 = ConvModule(channels, 64, 7, 2, act=nn.ReLU())
         channels = 64
         for stage, count in enumerate(DEPTHS[depth]):
             width, blocks = 64 << stage, []
@@ -126,7 +126,7 @@ class Head(nn.Module):
 
 
 class SegmentRecognizer(nn.Module):
-    """Frames [B*T, C, H, W] -> logits [B, K]."""
+    """Frames [B*T, C, H, W] -> logits [B, K]; with a `flow_length` raw flow [B, T, 2, H, W] of 0 to 255."""
 
     def __init__(
         self,
@@ -135,16 +135,20 @@ class SegmentRecognizer(nn.Module):
         num_segments: int,
         shift_div: int = 8,
         shift_place: str | None = None,
+        flow_length: int = 0,
     ) -> None:
         super().__init__()
-        self.num_segments = num_segments
-        mobile = backbone == "mobilenet_v2"
-        self.backbone = MobileNetV2() if mobile else ResNet(int(backbone.removeprefix("resnet")))
+        self.num_segments, self.flow_length = num_segments, flow_length
+        mobile, channels = backbone == "mobilenet_v2", 2 * flow_length or 3
+        self.backbone = MobileNetV2() if mobile else ResNet(int(backbone.removeprefix("resnet")), channels)
         if shift_place is not None:
             self.backbone.add_shifts(num_segments, shift_div, shift_place)
         self.cls_head = Head(self.backbone.num_features, num_classes)
 
     def forward(self, frames: Tensor) -> Tensor:
+        if self.flow_length:
+            # x and y of one time, then those of the next, are the channels of a snippet
+            frames = ((frames - 128) / 128).unflatten(1, (-1, self.flow_length)).flatten(0, 1).flatten(1, 2)
         features = self.backbone(frames).unflatten(0, (-1, self.num_segments)).mean(dim=1)
         return self.cls_head.fc_cls(features)
 

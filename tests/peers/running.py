@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from peers.cases import Case
-from peers.seeded import State, perturbed, seeded_state, seeded_video
+from peers.seeded import State, perturbed, seeded_frames, seeded_state, seeded_video
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -24,6 +24,8 @@ def arranged(video: np.ndarray, layout: str) -> np.ndarray:
 
 def case_video(case: Case) -> np.ndarray:
     """The input [B, T, C, H, W]; where image networks are compared, each frame is the first."""
+    if case.norm is not None:
+        return seeded_frames(case.video, case.seed)
     video = seeded_video(case.video, case.seed)
     return np.repeat(video[:, :1], case.video[1], axis=1) if case.compare == "features" else video
 

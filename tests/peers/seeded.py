@@ -17,6 +17,7 @@ COUNTERS = "num_batches_tracked"
 # channels stand in MobileNetV2, which has less of such sums.
 CONV_GAIN = 1.0
 CHANNEL_CONV_GAIN = 2.5
+BRANCH_CONV_GAIN = 2.0  # of Inception v3, whose branches are long and join nothing
 LINEAR_GAIN = 3.0
 
 
@@ -45,6 +46,7 @@ def seeded_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         std = 0.5
     else:
         gain = CHANNEL_CONV_GAIN if shape[1] == 1 else CONV_GAIN
+        gain = BRANCH_CONV_GAIN if name.startswith("Mixed_") else gain
         std = np.sqrt(gain / np.prod(shape[1:]))
     return (rng.uniform(-1, 1, shape) * (np.sqrt(3) * std)).astype(np.float32)
 
@@ -57,6 +59,11 @@ def seeded_state(shapes: Mapping[str, tuple[int, ...]], seed: int) -> State:
 def seeded_video(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Float32 of mean 0 and variance 1, [B, T, C, H, W] or [B, C, H, W]."""
     return (stream("video", seed).uniform(-1, 1, shape) * np.sqrt(3)).astype(np.float32)
+
+
+def seeded_frames(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Whole numbers of 0 to 255 as float32, [B, T, C, H, W]: raw frames, or 8-bit flow."""
+    return stream("frames", seed).randint(0, 256, shape).astype(np.float32)
 
 
 def perturbed(name: str, value: np.ndarray, seed: int) -> np.ndarray:

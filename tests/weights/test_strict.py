@@ -35,6 +35,11 @@ FAMILIES = [
     "tsm-mobilenet_v2",
     "paddleclas-resnet50-old",
     "paddleclas-resnet50-new",
+    "tsnpytorch-tsn-resnet18-rgb_diff-with_rgb",
+    "tsnpytorch-tsn-bn_inception-flow",
+    "mmaction-tsn-resnet18-flow",
+    "pretrainedmodels-bn_inception",
+    "torchvision-inception_v3",
 ]
 # A family of each author and of each kind of key is quick; the others take longest
 SLOW = {
@@ -42,9 +47,14 @@ SLOW = {
     "mmaction-tsm-mobilenet_v2",
     "tsm-mobilenet_v2",
     "paddleclas-resnet50-old",
+    "tsnpytorch-tsn-resnet18-rgb_diff-with_rgb",
+    "tsnpytorch-tsn-bn_inception-flow",
+    "mmaction-tsn-resnet18-flow",
+    "pretrainedmodels-bn_inception",
+    "torchvision-inception_v3",
 }
 # The head of an image network is not used, whatever its shape
-IMAGE_HEADS = ("head.", "classifier.", "fc.", "out.")
+IMAGE_HEADS = ("head.", "classifier.", "fc.", "out.", "last_linear.", "AuxLogits.")
 
 
 @pytest.fixture(

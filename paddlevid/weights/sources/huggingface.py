@@ -12,7 +12,7 @@ from paddle import nn
 
 from paddlevid.errors import WeightsError
 from paddlevid.models import TimeSformer
-from paddlevid.weights.source import DATA_PARALLEL, KeyMap, Renamed, Source, concatenate, has_key, rename_keys
+from paddlevid.weights.source import DATA_PARALLEL, KeyMap, Renamed, Source, concatenate, has_key, of_rgb, rename_keys
 from paddlevid.weights.sources.transformers import start_of_timesformer
 from paddlevid.weights.tensor import State
 
@@ -111,6 +111,6 @@ HUGGINGFACE_TIMESFORMER = Source(
     rename,
     resize_pos="nearest",
     resize_time="nearest",
-    image_norm=((0.45,) * 3, (0.225,) * 3),
+    image_norm=of_rgb(((0.45,) * 3, (0.225,) * 3)),
 )
 HUGGINGFACE_VIT = Source("ViT of Hugging Face transformers", recognise_vit, rename, start_of_timesformer)

@@ -12,10 +12,13 @@ from paddlevid.weights.source import (
     DATA_PARALLEL,
     IMAGENET,
     TORCH_BATCH_NORM,
+    ImageNorm,
     KeyMap,
     Renamed,
     Source,
     has_key,
+    modality,
+    of_rgb,
     rename_keys,
 )
 from paddlevid.weights.sources.shift import fit_shift, layers_wrapped
@@ -122,11 +125,17 @@ def adapt_timesformer(renamed: Renamed, model: nn.Layer) -> Renamed:
     return start_of_timesformer(renamed, model) if is_image else renamed
 
 
-NETWORK = Source("TSN or TSM of MMAction2", recognise_network, rename_network, fit_shift, image_norm=IMAGENET)
+def image_norm(model: nn.Layer) -> ImageNorm | None:
+    """Its flow, of 0 to 255, has 128 for mean and std; it has no models of RGB difference."""
+    flow: ImageNorm = ((128 / 255,) * 2, (128 / 255,) * 2)
+    return {"rgb": IMAGENET, "flow": flow, "warped_flow": flow}.get(modality(model))
+
+
+NETWORK = Source("TSN or TSM of MMAction2", recognise_network, rename_network, fit_shift, image_norm=image_norm)
 TIMESFORMER = Source(
     "TimeSformer of MMAction2",
     recognise_timesformer,
     rename_timesformer,
     adapt_timesformer,
-    image_norm=((0.5,) * 3, (0.5,) * 3),
+    image_norm=of_rgb(((0.5,) * 3, (0.5,) * 3)),
 )

@@ -1,9 +1,11 @@
-"""Image networks as a start for TSN and TSM: torchvision, paddle.vision and PaddleClas."""
+"""Image networks as a start for TSN and TSM: torchvision, paddle.vision and PaddleClas; Inceptions: inception.py."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 from paddle import nn
 
 from paddlevid.errors import WeightsError
@@ -40,22 +42,46 @@ def is_flat_mobilenet(state: State) -> bool:
     return has_key(state, r"features\.\d+\.conv\.[4567]\.")
 
 
+# paddle.vision's VGG has torchvision's names, and its Inception v3 names of its own
+VGG = r"^(module\.)?classifier\.0\.weight$"
+_LAYERS = r"^(module\.)?(layer\d\.\d+\.(conv|bn)\d|features\.\d+\.conv\.\d|inception_stem\.conv_1a_3x3\.0)\."
+
+
 def recognise(state: State) -> bool:
-    return has_key(state, r"^(module\.)?(layer\d\.\d+\.(conv|bn)\d|features\.\d+\.conv\.\d)\.")
+    return has_key(state, _LAYERS) or _is_vgg(state)
+
+
+def _is_vgg(state: State) -> bool:
+    return has_key(state, VGG) and has_key(state, r"^(module\.)?features\.0\.weight$")
 
 
 def rename(state: State) -> Renamed:
     mobilenet = FLAT_MOBILENET if is_flat_mobilenet(state) else ()
-    return rename_keys(
-        state,
-        (DATA_PARALLEL, *TORCH_BATCH_NORM, *mobilenet),
-        drop=[BATCH_COUNTER],
-        transpose=has_key(state, r"\.running_(mean|var)$"),
-    )
+    of_torch = has_key(state, r"\.running_(mean|var)$")
+    if _is_vgg(state):
+        # Without batch norms: the first linear layer, of 4096 from more, tells PyTorch's order [out, in]
+        shape = next(tensor.shape for name, tensor in state.items() if re.search(VGG, name))
+        of_torch = len(shape) == 2 and shape[0] < shape[1]
+    key_map = (DATA_PARALLEL, *TORCH_BATCH_NORM, *mobilenet)
+    renamed = rename_keys(state, key_map, drop=[BATCH_COUNTER], transpose=of_torch)
+    return _same_epsilon(renamed) if has_key(state, r"^(module\.)?inception_stem\.") else renamed
+
+
+def _same_epsilon(renamed: Renamed) -> Renamed:
+    """paddle.vision's Inception v3 adds 1e-5 to variances, ours, as torchvision's, 1e-3: the sums stay as they were."""
+    state = {
+        name: tensor.then(lambda variance: variance + np.float32(1e-5 - 1e-3), tensor.shape)
+        if name.endswith("._variance")
+        else tensor
+        for name, tensor in renamed.state.items()
+    }
+    return replace(renamed, state=state)
 
 
 def adapt(renamed: Renamed, model: nn.Layer) -> Renamed:
-    return start_of_backbone(renamed, model, classifier=r"(fc|classifier)\.")
+    # A VGG's first two linear layers make its features
+    last = r"classifier\.6\." if _is_vgg(dict(renamed.state)) else r"(fc|classifier)\."
+    return start_of_backbone(renamed, model, classifier=last)
 
 
 STAGE_BLOCKS = {8: (2, 2, 2, 2), 16: (3, 4, 6, 3), 33: (3, 4, 23, 3)}

@@ -15,6 +15,7 @@ from paddlevid.weights.source import (
     Renamed,
     Source,
     has_key,
+    of_rgb,
     rename_keys,
     start_of_backbone,
 )
@@ -54,7 +55,7 @@ def recognise_network(state: State) -> bool:
 def rename_network(state: State) -> Renamed:
     if has_key(state, r"(^|\.)conv1_\d\."):
         raise WeightsError("these are weights of PP-TSM, PP-TSN or another ResNet-vd, which paddlevid has not")
-    return rename_keys(state, RESNET)
+    return replace(rename_keys(state, RESNET), names_tell_shift=False)
 
 
 def adapt_network(renamed: Renamed, model: nn.Layer) -> Renamed:
@@ -103,8 +104,7 @@ NETWORK = Source(
     recognise_network,
     rename_network,
     adapt_network,
-    image_norm=IMAGENET,
-    names_tell_shift=False,
+    image_norm=of_rgb(IMAGENET),
 )
 TIMESFORMER = Source(
     "TimeSformer of PaddleVideo",
@@ -112,5 +112,5 @@ TIMESFORMER = Source(
     rename_timesformer,
     resize_pos="bilinear",
     resize_time="nearest",
-    image_norm=((0.45,) * 3, (0.225,) * 3),
+    image_norm=of_rgb(((0.45,) * 3, (0.225,) * 3)),
 )

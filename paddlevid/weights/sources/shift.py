@@ -35,6 +35,8 @@ def layers_wrapped(renamed: Renamed) -> frozenset[str]:
 def fit_shift(renamed: Renamed, model: nn.Layer) -> Renamed:
     """Compare the layers that file and model shift; weights of a network that shifts none are but a start."""
     own = frozenset(model.shifted_layers) if isinstance(model, TSM) else frozenset()
+    if not renamed.names_tell_shift:
+        return start_of_online(renamed, model)
     if bool(own) != bool(renamed.shifted):
         return replace(renamed, start_only=f"weights of a {'TSM' if renamed.shifted else 'TSN'}")
     if own != renamed.shifted:

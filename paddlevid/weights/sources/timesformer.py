@@ -5,7 +5,7 @@ Our parameters have the same names, less `model.`.
 
 import re
 
-from paddlevid.weights.source import DATA_PARALLEL, KeyMap, Renamed, Source, has_key, rename_keys
+from paddlevid.weights.source import DATA_PARALLEL, KeyMap, Renamed, Source, has_key, of_rgb, rename_keys
 from paddlevid.weights.sources.transformers import is_torch_order
 from paddlevid.weights.tensor import State
 
@@ -29,5 +29,5 @@ OFFICIAL = Source(
     rename,
     resize_pos="nearest",
     resize_time="nearest",
-    image_norm=((0.45,) * 3, (0.225,) * 3),
+    image_norm=of_rgb(((0.45,) * 3, (0.225,) * 3)),
 )
