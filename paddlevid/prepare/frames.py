@@ -83,7 +83,7 @@ def extract_video(pictures: Pictures, path: str, folder: Path, tick: Tick) -> Ma
             written.append(folder / pictures.template.format(pictures.start_index + len(written)))
             written[-1].write_bytes(content)
             num_bytes += len(content)
-    _flush(written)
+    flush(written)
     return Made(len(written), float(pictures.fps or footage.fps), num_bytes)
 
 
@@ -107,7 +107,7 @@ def _encode(frame_hwc: np.ndarray, pictures: Pictures) -> bytes:
     return content.tobytes()
 
 
-def _flush(files: list[Path]) -> None:
+def flush(files: list[Path]) -> None:
     """Have the files on the disk before their folder counts as whole: a loss of power would leave empty ones."""
     for file in files:
         with open(file, "rb") as opened:

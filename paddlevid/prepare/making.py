@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,10 +100,17 @@ def positive_fraction(text: str) -> Fraction:
     return value
 
 
-def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suffix: str) -> Outcome:
+def make_all(
+    args: argparse.Namespace,
+    make: Make,
+    settings: dict[str, Any],
+    suffix: str,
+    formats: Collection[str] = ("video",),
+) -> Outcome:
     """Make over all videos that `args` name; bad ones are told on stderr as they come. See `rewriting.rewrite`.
 
-    A `suffix` is that of the files that are made; without, folders of frames are.
+    A `suffix` is that of the files that are made; without, folders of frames are. The recipe's `data.format` must be
+    one of `formats`.
 
     Raises:
         DataError, ConfigError: there are no videos, or the output folder has other things in it.
@@ -118,7 +125,7 @@ def make_all(args: argparse.Namespace, make: Make, settings: dict[str, Any], suf
     source, is_list, root = Path(args.input), is_list_file(args.input), find_root(args)
     list_path = args.output / (f"{source.stem}.txt" if is_list else "list.txt")
     check_output(list_path, source)
-    records = find_videos(args, root)
+    records = find_videos(args, root, formats)
     note = ListNote(list_path.name, os.path.realpath(source), os.path.realpath(root if is_list else source))
     num_told = 0
     with tqdm(unit="video", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
@@ -163,14 +170,18 @@ def is_list_file(path: str) -> bool:
 
 
 def find_root(args: argparse.Namespace) -> Path:
-    """Where relative names begin: of a list that of the recipe or its folder, else the folder of the videos."""
+    """Where relative names begin: of a list that of the recipe or its folder, else the folder of the videos.
+
+    A recipe of stored flow tells where the flow is, not the videos.
+    """
     if args.root is not None:
         return Path(args.root)
     source = Path(args.input)
     if is_list_file(args.input) and args.config:
         from paddlevid.config import load_config
 
-        return Path(load_config(args.config, args.override).data.root)
+        data = load_config(args.config, args.override).data
+        return source.parent if data.format == "flow" else Path(data.root)
     return source if source.is_dir() else source.parent
 
 
@@ -184,7 +195,7 @@ def check_output(list_path: Path, source: Path) -> None:
         raise ConfigError(f"{list_path}: is there already, and a new list is to take its place; choose another DIR")
 
 
-def find_videos(args: argparse.Namespace, root: Path) -> Sequence[Record]:
+def find_videos(args: argparse.Namespace, root: Path, formats: Collection[str]) -> Sequence[Record]:
     """The records of a list, with their labels, of a folder, but for what is in the output, or of a video."""
     from paddlevid.data.annotations import read_list
     from paddlevid.deploy.inputs import find_records
@@ -196,8 +207,9 @@ def find_videos(args: argparse.Namespace, root: Path) -> Sequence[Record]:
         from paddlevid.config import load_config
 
         data = load_config(args.config, args.override).data
-        if data.format != "video":
+        if data.format not in formats:
             raise ConfigError(f"{args.config}: data.format is {data.format}; only lists of videos can be made over")
+        data = data.model_copy(update={"format": "video"})
     if not is_list_file(args.input):
         output, source = args.output.resolve(), Path(args.input).resolve()
         if source.exists() and output in (source, *source.parents):

@@ -40,12 +40,13 @@ Make = Callable[[str, Path, Tick], Made]  # of a video at a path, a file or fold
 
 @dataclass
 class Report:
-    """What became of each video, by its real path; `done_before` were whole before this run."""
+    """What became of each video, by its real path; `done_before` were whole before this run, with so many frames."""
 
     names: dict[str, str] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     done_before: int = 0
+    frames_before: int = 0
     source_bytes: int = 0
 
 
@@ -125,6 +126,7 @@ def _is_settled(job: Job, folder: Path, notes: Notes, report: Report) -> bool:
         return False
     _add(report, job, row)
     report.done_before += 1
+    report.frames_before += row.made.num_frames
     return True
 
 
