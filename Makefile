@@ -34,7 +34,7 @@ two-stream: $(INSTALLED)
 	@$(RUN) -m paddlevid.data.motion data/motion --train 1600 --valid 200 --test 400 --size 80
 	@echo "== 2/6 their optical flow, into data/motion_flow (some minutes)"
 	@set -e; for list in train valid test; do \
-		$(RUN) tools/extract_flow.py data/motion/$$list.txt -o data/motion_flow --algorithm dis --bound 5; done
+		$(RUN) tools/extract_flow.py data/motion/$$list.txt -o data/motion_flow --algorithm dis --bound 2.5; done
 	@echo "== 3/6 training a TSN on each of $(STREAMS) (some minutes each)"
 	@set -e; for stream in $(STREAMS); do rm -rf output/motion_$$stream; echo "-- $$stream"; \
 		$(RUN) main.py -c configs/motion_$$stream.yaml --validate; done

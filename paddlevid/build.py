@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from paddlevid.config import load_config
 from paddlevid.data import color, rand_augment, sampling, transforms
 from paddlevid.data.annotations import check_files, read_list
 from paddlevid.data.class_names import number_names, read_class_names
 from paddlevid.data.dataset import FrameSource, TrainDataset, Transform, ViewDataset, Views
 from paddlevid.data.flow.method import FlowMethod, choose_algorithm
-from paddlevid.data.flow.note import read_note
+from paddlevid.data.flow.note import find_note, read_note
 from paddlevid.data.loader import TrainPlan
 from paddlevid.data.mixing import Mixing
 from paddlevid.data.records import Records
@@ -114,18 +115,32 @@ def flow_algorithm(data: DataConfig) -> str:
     wanted = (data.flow or FlowConfig()).algorithm
     if data.format != "flow":
         return choose_algorithm(wanted)
-    if wanted == "auto":
-        note = read_note(data.root)
-        return note.algorithm if note is not None else choose_algorithm(wanted)
-    return wanted
+    if wanted != "auto":
+        return wanted
+    note = read_note(data.root) if data.root else None
+    return note.algorithm if note is not None else choose_algorithm(wanted)
 
 
-def check_stored_flow(data: DataConfig) -> None:
-    """Raise ConfigError where the folders of flow under `data.root` say that they hold another flow than this one."""
-    note = read_note(data.root) if data.format == "flow" else None
-    if note is None:
+def check_stored_flow(data: DataConfig, records: Records) -> None:
+    """See that folders of flow hold the flow that the recipe describes, as `flow.json` above the first of them says.
+
+    Without such a note, what is taken for granted is said.
+
+    Raises:
+        ConfigError: they hold another one.
+    """
+    if data.format != "flow" or not len(records):
         return
     flow = data.flow or FlowConfig()
+    found = find_note(records[0].path)
+    if found is None:
+        print(
+            f"note: there is no flow.json above {records[0].path}; its pictures, {data.template}, are taken for "
+            f"{data.modality} whose 0 and 255 are {flow.bound:g} pixels",
+            file=sys.stderr,
+        )
+        return
+    folder, note = found
     modality = "warped_flow" if note.warp else "flow"
     for key, stored, own in (
         ("data.modality", modality, data.modality),
@@ -133,10 +148,34 @@ def check_stored_flow(data: DataConfig) -> None:
         ("data.flow.short_side", note.short_side, flow.short_side),
         ("data.flow.algorithm", note.algorithm, note.algorithm if flow.algorithm == "auto" else flow.algorithm),
         ("data.frame_template", note.template, data.template),
+        ("data.frame_start_index", note.start_index, data.frame_start_index),
     ):
         if stored != own:
             given, there = ("null" if value is None else value for value in (own, stored))
-            raise ConfigError(f"{key} is {given}, but the flow in {data.root} has {there}: -o {key}={there}")
+            raise ConfigError(f"{key} is {given}, but the flow in {folder} has {there}: -o {key}={there}")
+
+
+def warn_of_other_clips(cfg: Config, weights: str | Path) -> None:
+    """Say where the run that made the weights saw clips of another kind: shapes do not always tell.
+
+    Its recipe is the `config.yaml` beside them.
+    """
+    recipe = Path(weights).parent / "config.yaml"
+    if not recipe.is_file():
+        return
+    try:
+        trained = load_config(recipe)
+    except ConfigError:
+        return  # another version's
+    for key, get in (
+        ("data.modality", lambda recipe: recipe.data.modality),
+        ("data.snippet_length", lambda recipe: recipe.data.snippet_length),
+        ("model.keep_rgb", lambda recipe: getattr(recipe.model, "keep_rgb", False)),
+        ("data.flow.bound", lambda recipe: (recipe.data.flow or FlowConfig()).bound),
+    ):
+        own, theirs = get(cfg), get(trained)
+        if own != theirs:
+            print(f"warning: {key} is {own}, {weights} was trained with {theirs}", file=sys.stderr)
 
 
 def describe_clip(data: DataConfig, num_frames: int) -> str:
@@ -229,7 +268,8 @@ def read_records(
 
 def build_train_dataset(cfg: Config) -> TrainDataset:
     data = cfg.data
-    check_stored_flow(data)
+    records = read_records(cfg, cfg.train.list, max_missing_share=cfg.train.max_bad_share)
+    check_stored_flow(data, records)
     if data.is_flow and data.format != "flow" and flow_algorithm(data) == "tvl1":
         print(
             "warning: TV-L1 takes about a second a flow, for each flow of each clip: extract it before with "
@@ -237,7 +277,7 @@ def build_train_dataset(cfg: Config) -> TrainDataset:
             file=sys.stderr,
         )
     return TrainDataset(
-        records=read_records(cfg, cfg.train.list, max_missing_share=cfg.train.max_bad_share),
+        records=records,
         source=build_source(data),
         sampling=build_sampling(data, data.num_frames),
         transforms=[build_transform(section, data) for section in cfg.train.transforms],
@@ -287,7 +327,6 @@ def build_eval_dataset(cfg: Config, split: EvalConfig, *, weights: str | Path | 
         DataError: as `read_records`, or the list numbers its classes in another way.
     """
     _class_names(cfg.data, split.list, cfg.train.list, weights)
-    check_stored_flow(cfg.data)
     if split.short_side >= 2 * cfg.data.image_size:
         share = (cfg.data.image_size / split.short_side) ** 2
         print(
@@ -297,6 +336,7 @@ def build_eval_dataset(cfg: Config, split: EvalConfig, *, weights: str | Path | 
         )
     # Missing videos are named and counted like unreadable ones; only where all are missing is something else wrong
     records = read_records(cfg, split.list, max_missing_share=1.0, weights=weights)
+    check_stored_flow(cfg.data, records)
     return ViewDataset(records, build_views(cfg.data, split))
 
 

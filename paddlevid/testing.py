@@ -56,6 +56,8 @@ def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Ev
     precision = choose_precision(cfg.train.amp, device)
     model = build.build_model(cfg)
     load_trained(model, weights, skip=weights_skip).log(cfg.data.mean, cfg.data.std)
+    if ranks.rank == 0:
+        build.warn_of_other_clips(cfg, weights)
     facts = _facts(cfg, split, weights, device, precision) if ranks.rank == 0 else {}
     with tqdm(total=len(dataset), unit="video", disable=not show_progress(ranks.rank), leave=False) as bar:
         result = evaluate(

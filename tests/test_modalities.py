@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from paddlevid import build
-from paddlevid.config import load_config
+from paddlevid.config import dump_section, load_config
+from paddlevid.data.flow.method import tvl1_hint
+from paddlevid.data.records import Record
 from paddlevid.data.transforms import HorizontalFlip
-from paddlevid.errors import ConfigError
+from paddlevid.errors import ConfigError, DataError
 from paddlevid.models.backbones import FEATURE_DIMS
 from paddlevid.schema import Config
 
@@ -130,7 +134,11 @@ def test_the_flow_of_a_mirrored_video_is_the_flipped_flow(load: Callable[..., Co
 
 
 def test_stored_flow_gives_the_samples_of_flow_that_is_computed(
-    tiny_recipe: Callable[[str], Path], run_tool: Callable[..., tuple[int, str, str]], motion_set: Path, tmp_path: Path
+    tiny_recipe: Callable[[str], Path],
+    run_tool: Callable[..., tuple[int, str, str]],
+    motion_set: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And so does flow that is kept in a cache. What the folder says of its flow has to be what the recipe says."""
     recipe, folder, cache = tiny_recipe("tsn"), tmp_path / "flow", tmp_path / "cache"
@@ -167,6 +175,69 @@ def test_stored_flow_gives_the_samples_of_flow_that_is_computed(
             build.build_train_dataset(load_config(recipe, [*stored, override]))
     with pytest.raises(ConfigError, match=r"-o data.frame_template=flow_\{:05d\}.png"):
         build.build_train_dataset(load_config(recipe, [*stored, "data.frame_template=null"]))
+    with pytest.raises(ConfigError, match=r"-o data.frame_start_index=1"):
+        build.build_train_dataset(load_config(recipe, [*stored, "data.frame_start_index=0"]))
+    # Of an absolute list data.root may be empty; a note is looked for above the folders of flow themselves
+    text = (folder / "test.txt").read_text().replace("test/", f"{folder}/test/")
+    (tmp_path / "absolute.txt").write_text(text)
+    absolute = [*stored, "data.root=''", f"train.list={tmp_path / 'absolute.txt'}", "data.flow.bound=20"]
+    with pytest.raises(ConfigError, match=r"has 4\.0: -o data.flow.bound=4\.0"):
+        build.build_train_dataset(load_config(recipe, absolute))
+    (folder / "flow.json").unlink()
+    build.build_train_dataset(load_config(recipe, absolute))
+    assert "note: there is no flow.json above" in capsys.readouterr().err
+    (folder / "flow.json").write_text(json.dumps({"algorithm": "dis", "bound": "4"}))
+    with pytest.raises(DataError, match=r"not a note of flow .*: bound is '4'"):
+        build.build_train_dataset(load_config(recipe, absolute))
+
+
+def test_flow_of_an_algorithm_that_is_not_here(load: Callable[..., Config], motion_set: Path, tmp_path: Path) -> None:
+    """Folders of stored flow are read all the same; what would have to be computed says what to install."""
+    if not tvl1_hint():
+        pytest.skip("this OpenCV has TV-L1")
+    cfg = load(*FLOW, "data.flow={algorithm: tvl1}", "data.format=flow")
+    source = build.build_source(cfg.data)
+    with pytest.raises(ConfigError, match="pip install opencv-contrib-python-headless"):
+        source.open(Record(path=str(motion_set / "test/00000_left.mp4"), name=""))
+    (tmp_path / "v").mkdir()
+    for axis in "xy":
+        cv2.imwrite(str(tmp_path / f"v/flow_{axis}_00001.jpg"), np.full((20, 20), 128, np.uint8))
+    with source.open(Record(path=str(tmp_path / "v"), name="", num_frames=1)) as reader:
+        assert reader.read(np.zeros(1, np.int64)).shape == (1, 20, 20, 2)
+    with pytest.raises(ConfigError, match="pip install opencv-contrib-python-headless"):
+        build.build_source(load(*FLOW, "data.flow={algorithm: tvl1}").data)
+
+
+def test_pictures_that_are_written_anew_have_another_flow(load: Callable[..., Config], tmp_path: Path) -> None:
+    """Also from the cache, though their folder looks as it did."""
+    folder, rng = tmp_path / "v", np.random.default_rng(0)
+    folder.mkdir()
+    cfg = load(*FLOW, "data.format=frames", f"data.flow={{algorithm: dis, bound: 4, cache: {tmp_path / 'cache'}}}")
+    record = Record(path=str(folder), name="v", num_frames=2)
+    flows = []
+    for step in (0, 2):
+        still = cv2.GaussianBlur(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8), (0, 0), 2)
+        for number, shift in ((1, 0), (2, step)):
+            path = folder / f"img_{number:05d}.jpg"
+            path.write_bytes(cv2.imencode(".jpg", np.roll(still, shift, axis=1))[1].tobytes())
+        with build.build_source(cfg.data).open(record) as reader:
+            flows.append(reader.read(np.zeros(1, np.int64)))
+    assert np.abs(flows[0].astype(int) - 128).max() <= 1
+    assert np.abs(flows[1].astype(int) - 128).max() > 30
+
+
+def test_a_test_with_another_modality_is_told(
+    load: Callable[..., Config], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(dump_section(load(*FLOW)))
+    build.warn_of_other_clips(load(*FLOW), tmp_path / "best.pdparams")
+    assert not capsys.readouterr().err
+    build.warn_of_other_clips(load(*WARPED, "data.flow.bound=20"), tmp_path / "best.pdparams")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "warning: data.modality is warped_flow",
+        "warning: data.flow.bound is 20.0",
+    ]
 
 
 def frames_mirrored_alone(flows: np.ndarray) -> np.ndarray:
@@ -178,7 +249,7 @@ def frames_mirrored_alone(flows: np.ndarray) -> np.ndarray:
     ("model", "overrides"),
     [
         ("tsn", FLOW),
-        ("tsm", DIFFERENCE),
+        pytest.param("tsm", DIFFERENCE, marks=pytest.mark.slow),
         pytest.param("tsm", WARPED, marks=pytest.mark.slow),
         pytest.param("tsn", (*DIFFERENCE, "model.keep_rgb=true"), marks=pytest.mark.slow),
     ],

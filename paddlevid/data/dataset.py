@@ -6,6 +6,8 @@ decides. In training another video takes its place. Frames leave here as raw uin
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -76,8 +78,18 @@ class FrameSource:
         if self.flow is None or (is_folder and self.stored_flow):
             return self._open_frames(record)
         cache = None if self.flow_cache is None else FlowCache(self.flow_cache, self.flow)
-        pictures = f"{self.frame_template} from {self.frame_start_index}" if is_folder else ""
+        pictures = self._pictures(record) if is_folder and cache is not None else ""
         return FlowReader(self._open_frames(record), self.flow, path=record.path, cache=cache, frames=pictures)
+
+    def _pictures(self, record: Record) -> str:
+        """What the frames of a folder are beside its path: pictures may be written anew where they are."""
+        stamps = []
+        for number in (self.frame_start_index, self.frame_start_index + (record.num_frames or 1) - 1):
+            name = self.frame_template.format(number)
+            with contextlib.suppress(OSError):  # reading tells what is missing
+                status = os.stat(os.path.join(record.path, name))
+                stamps.append((name, status.st_size, status.st_mtime_ns))
+        return f"{self.frame_template}: {stamps}"
 
     def open_to_show(self, record: Record) -> FrameReader:
         """What people are shown of a record, RGB: its frames or, where a folder holds flow alone, that in colours."""

@@ -118,9 +118,10 @@ class FrameFolder:
                 data = np.fromfile(file, np.uint8)
             except OSError as error:
                 last = self._start_index + self.num_frames - 1
+                hint = "; a video of N frames has N - 1 flows" if self._is_flow else ""
                 raise DataError(
                     f"{file}: {error.strerror or error}; its list gives the folder frames"
-                    f" {self._start_index} to {last}, named {self._template}"
+                    f" {self._start_index} to {last}, named {self._template}{hint}"
                 ) from None
             picture = cv2.imdecode(data, flag) if data.size else None
             if picture is None:

@@ -64,6 +64,7 @@ class Analyst:
 
     def __init__(self, folder: str | Path, *, runtime: str = "auto") -> None:
         self.predictor = Predictor(folder, runtime=runtime)
+        self.predictor.check_flow()
         self.predictor.warm_up()
         self.manifest = self.predictor.manifest
         self.explain = None

@@ -12,6 +12,7 @@ import paddle
 
 import paddlevid
 from paddlevid import build
+from paddlevid.data.flow.note import read_note
 from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions, import_converter, import_nncf
 from paddlevid.deploy.manifest import (
     MANIFEST_FILE,
@@ -98,6 +99,7 @@ def export_model(
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     report = load_trained(model, weights)
+    build.warn_of_other_clips(cfg, weights)
     model.eval()
     graphs = _graphs(cfg, model, options)
     manifest = make_manifest(
@@ -127,6 +129,12 @@ def _data_of_folder(cfg: Config) -> DataConfig:
     changes: dict[str, object] = {"root": ""}
     if cfg.data.is_flow:
         flow = cfg.data.flow or FlowConfig()
+        note = read_note(cfg.data.root) if cfg.data.format == "flow" and cfg.data.root else None
+        if note is not None and note.fps is not None:
+            logger.warning(
+                f"warning: the flow in {cfg.data.root} lies between {note.fps:g} frames a second; this folder computes "
+                "that between all frames of a video, so give it videos of that rate"
+            )
         changes["flow"] = flow.model_copy(update={"algorithm": build.flow_algorithm(cfg.data), "cache": None})
     return cfg.data.model_copy(update=changes)
 

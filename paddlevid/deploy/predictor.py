@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from paddlevid.build import build_views
+from paddlevid.data.flow.method import choose_algorithm
 from paddlevid.data.records import Record
 from paddlevid.deploy.manifest import Manifest, Precision, read_manifest
 from paddlevid.deploy.runtimes import Runtime, open_runtime
@@ -214,6 +215,15 @@ class Predictor:
         size, channels = self.manifest.data.image_size, self.manifest.data.channels
         for num_views in sorted({min(self.views.num_views, self.batch_size), self.batch_size}):
             self.run(np.zeros((num_views, self.manifest.num_frames, size, size, channels), np.uint8))
+
+    def check_flow(self) -> None:
+        """See that the flow of plain videos can be computed here, where the model takes flow.
+
+        Raises:
+            ConfigError: the algorithm of its training is not installed.
+        """
+        if self.views.source.flow is not None:
+            choose_algorithm(self.views.source.flow.algorithm)
 
     def average(self, logits: np.ndarray) -> np.ndarray:
         """Logits of views `[V, K]` -> scores of the video `[K]`."""

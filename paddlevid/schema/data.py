@@ -48,7 +48,7 @@ class FlowConfig(Section):
 
     algorithm: Literal["auto", "tvl1", "dis", "farneback"] = "auto"
     bound: PositiveFloat = 20.0
-    short_side: PositiveInt | None = None
+    short_side: Annotated[int, Field(ge=16)] | None = None
     cache: str | None = None
 
 

@@ -133,6 +133,7 @@ def build_service(args: argparse.Namespace) -> Service:
         num_threads=args.threads,
         batch_size=args.batch_size,
     )
+    predictor.check_flow()
     limits = Limits(
         max_upload_bytes=int(args.max_upload_mb * 2**20),
         max_video_sec=args.max_video_sec,

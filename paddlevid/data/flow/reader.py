@@ -6,7 +6,7 @@ import numpy as np
 
 from paddlevid.data.clip import Clip, distinct
 from paddlevid.data.flow.cache import FlowCache
-from paddlevid.data.flow.method import FlowMethod
+from paddlevid.data.flow.method import FlowMethod, choose_algorithm
 from paddlevid.data.video import FrameReader
 from paddlevid.errors import DataError
 
@@ -22,6 +22,7 @@ class FlowReader:
 
     Raises:
         DataError: the video has one frame.
+        ConfigError: the algorithm is not installed.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class FlowReader:
         self._method = method
         self._path = path
         try:
+            choose_algorithm(method.algorithm)  # which is that of training, and may not be installed here
             if reader.num_frames < 2:
                 raise DataError(f"{path}: no optical flow in a video of {reader.num_frames} frame: it is between two")
             self._kept = None if cache is None else cache.video(path, frames)
