@@ -141,6 +141,7 @@ def test_search_on_a_validation_set(files, tmp_path, run_tool):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_scores_of_a_validation_list_come_from_a_test_of_it(tiny_recipe, motion_set, run_main, run_tool, tmp_path):
     recipe = tiny_recipe("tsn")
     paddle.seed(0)
@@ -158,6 +159,62 @@ def test_scores_of_a_validation_list_come_from_a_test_of_it(tiny_recipe, motion_
     assert code == 0
     assert "test_scores (1) 0.5, test_scores (2) 0.5\n" in out, "nothing is to be gained: the most even weights"
     assert np.load(tmp_path / "out" / "fused_scores.npz")["scores"].tolist() == result.scores.tolist()
+
+
+# One stream could not read the first video, and the other, by its folders of flow in another order, not the third
+READ = {"rgb": ["a/y.avi", "b/z.avi", "b/w.avi"], "flow": ["b/w", "a/x", "a/y"]}
+
+
+@pytest.fixture
+def partly_read(tmp_path):
+    """Files of both streams, and of a validation set; two videos of each are in both."""
+    rgb = write(tmp_path / "rgb.npz", [[0, 1], [0, 3], [4, 0]], [0, 1, 0], READ["rgb"])
+    flow = write(tmp_path / "flow.npz", [[1, 0], [0, 1], [5, 0]], [0, 0, 0], READ["flow"])
+    names = {"rgb": ["k.avi", "l.avi"], "flow": ["m", "l", "k"]}
+    valid_rgb = write(tmp_path / "valid_rgb.npz", [[3, 0], [0, 1]], [0, 0], names["rgb"])
+    valid_flow = write(tmp_path / "valid_flow.npz", [[9, 0], [3, 0], [0, 1]], [1, 0, 0], names["flow"])
+    return [rgb, flow], [valid_rgb, valid_flow]
+
+
+def test_videos_that_a_stream_could_not_read(partly_read, tmp_path, run_tool):
+    files, valid = partly_read
+    code, _, err = run_tool("fuse_scores", *files, "-o", tmp_path / "out")
+    assert code == 2
+    assert "1 of 3 in" in err
+    assert "--common" in err
+    code, out, err = run_tool("fuse_scores", *files, "--common", "--search", *valid, "-o", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "left out of the validation, as not all streams hold them: 0 of 2 of rgb, 1 of 3 of flow (m)\n" in out
+    assert "weights searched on 2 videos of the validation: rgb 0.5, flow 0.5\n" in out
+    assert "left out, as not all streams hold them: 1 of 3 of rgb, 1 of 3 of flow (b/z.avi, a/x)\n2 videos, " in out
+    saved = np.load(tmp_path / "out" / "fused_scores.npz")
+    assert saved["names"].tolist() == ["a/y.avi", "b/w.avi"]
+    assert saved["scores"].tolist() == [[2.5, 0.5], [2.5, 0]]
+    assert saved["labels"].tolist() == [0, 0]
+    assert saved["left_out"].tolist() == [1, 1]
+    rows = list(csv.DictReader((tmp_path / "out" / "fused_predictions.csv").open()))
+    told = [(row["name"], row["predicted"], row["error"]) for row in rows]
+    assert told[2:] == [("b/z.avi", "", f"not in {files[1]}"), ("a/x", "", f"not in {files[0]}")]
+
+
+def test_common_changes_nothing_where_all_are_read(files, tmp_path, run_tool):
+    said = []
+    for more in ([], ["--common"]):
+        code, out, err = run_tool("fuse_scores", *files, *more, "-o", tmp_path / "out")
+        assert (code, err) == (0, "")
+        said.append(out)
+    assert said[0] == said[1]
+    assert np.load(tmp_path / "out" / "fused_scores.npz")["left_out"].tolist() == [0, 0]
+
+
+def test_no_video_in_common(tmp_path):
+    names = [["x.avi", "y.avi"], ["y", "z"], ["z", "x"]]  # in pairs they have some
+    paths = [str(write(tmp_path / f"{n}.npz", RGB[:2], [0, 0], own)) for n, own in enumerate(names)]
+    with pytest.raises(DataError, match=r"no video is in all 3 files \(the first are x.avi in .*lists of the same"):
+        load_streams(paths, common=True)
+    other = str(write(tmp_path / "moved.npz", RGB[:2], [0, 0], ["a/x.avi", "a/y.avi"]))
+    with pytest.raises(DataError, match="the same in other folders"):
+        load_streams([paths[0], other], common=True)
 
 
 def test_names_that_are_no_text(tmp_path):
@@ -223,7 +280,7 @@ def test_titles_tell_the_files_apart(tmp_path):
 BAD = {
     "missing": (
         {"scores": RGB[:2], "labels": LABELS[:2], "names": NAMES[:2]},
-        r"1 of 3 in \S+rgb.npz alone \(b/z.avi\); test",
+        r"1 of 3 in \S+rgb.npz alone \(b/z.avi\); test .* could not read them, add --common",
     ),
     "others": (
         {"scores": RGB * 2, "labels": LABELS * 2, "names": [*NAMES[:1], "1", "2", "3", "4", "5"]},

@@ -90,6 +90,8 @@ def main() -> int:
         print(describe_flows(outcome))
         print(f"{show(args, pictures, outcome)} shows some of them")
         print(how_to_use(args.output, outcome, pictures))
+    else:  # an empty list is of no use, and would be in the way of one of the same name
+        outcome.list_path.unlink(missing_ok=True)
     return int(bool(report.bad))
 
 

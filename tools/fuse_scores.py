@@ -20,7 +20,8 @@ PREFIX = "fused"
 DESCRIPTION = """\
 The weighted mean of the class scores of several models, such as the streams of a two-stream
 network, for the same videos; these are matched by name, whatever their order. Writes
-fused_scores.npz, which can be fused again, fused_predictions.csv and fused.png."""
+fused_scores.npz, which can be fused again, fused_predictions.csv and fused.png. A video that
+a stream could not read is not in its file: see --common."""
 EPILOG = """\
 SCORES is the test_scores.npz that main.py --test writes to the output_dir of a recipe:
 
@@ -62,6 +63,12 @@ def parse_arguments() -> argparse.Namespace:
         help="fuse probabilities; without, the scores before the softmax (of several labels a video: the sigmoid)",
     )
     parser.add_argument(
+        "--common",
+        action="store_true",
+        help="fuse the videos that all streams hold, and leave out the others, such as those that one could not read; "
+        "how many is printed, and fused_predictions.csv names them",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, default=Path("output/fused"), metavar="DIR", help="where to write (output/fused)"
     )
     args = parser.parse_args()
@@ -82,19 +89,20 @@ def main() -> None:
     args = parse_arguments()
     from paddlevid.errors import ConfigError
     from paddlevid.fusion import fusable, fuse, load_streams
-    from paddlevid.fusion.summary import describe_fusion
+    from paddlevid.fusion.summary import describe_fusion, describe_left_out
 
     inputs = [*args.scores, *(args.search or [])]
     if (args.output / f"{PREFIX}_scores.npz").resolve() in [Path(path).resolve() for path in inputs]:
         raise ConfigError(
             f"--output {args.output}: {PREFIX}_scores.npz there is one of the streams; give another folder"
         )
-    streams = load_streams(args.scores)
+    streams = load_streams(args.scores, common=args.common)
     results = fusable(streams, softmax=args.softmax)
     search = search_on(args, streams) if args.search else None
     weights = search.weights if search else args.weights or [1.0] * len(results)
     fused = fuse(results, weights)
-    print("\n".join(describe_fusion(streams.titles, results, weights, fused)))
+    left_out = describe_left_out(streams.titles, streams)
+    print("\n".join([*left_out, *describe_fusion(streams.titles, results, weights, fused)]))
     write(args.output, streams, results, weights, fused, search)
 
 
@@ -103,9 +111,9 @@ def search_on(args: argparse.Namespace, streams: "Streams") -> "Search":
     from tqdm import tqdm
 
     from paddlevid.fusion import check_same_classes, fusable, load_streams, search_weights, shared_videos
-    from paddlevid.fusion.summary import describe_search
+    from paddlevid.fusion.summary import describe_left_out, describe_search
 
-    valid = load_streams(args.search)
+    valid = load_streams(args.search, common=args.common)
     check_same_classes(streams, valid)
     shared = shared_videos(streams, valid)
     if shared:
@@ -118,7 +126,8 @@ def search_on(args: argparse.Namespace, streams: "Streams") -> "Search":
     search = search_weights(
         results, track=lambda points: tqdm(points, unit="weights", disable=not sys.stderr.isatty(), leave=False)
     )
-    print("\n".join([*describe_search(streams.titles, search, results), ""]))
+    left_out = describe_left_out(streams.titles, valid, where=" of the validation")
+    print("\n".join([*left_out, *describe_search(streams.titles, search, results), ""]))
     return search
 
 
@@ -130,13 +139,20 @@ def write(
     fused: "Evaluation",
     search: "Search | None",
 ) -> None:
+    from dataclasses import replace
+
     import numpy as np
 
     from paddlevid.fusion.plot import plot_fusion
     from paddlevid.report import write_scores
 
-    extra = {"streams": np.array(streams.paths), "weights": np.array(weights, np.float64)}
-    scores_path, csv_path = write_scores(fused, streams.class_names, folder, prefix=PREFIX, extra=extra)
+    extra = {
+        "streams": np.array(streams.paths),
+        "weights": np.array(weights, np.float64),
+        "left_out": np.array(streams.left_out, np.int64),  # how many videos of each
+    }
+    told = replace(fused, failures=streams.missing)
+    scores_path, csv_path = write_scores(told, streams.class_names, folder, prefix=PREFIX, extra=extra)
     png_path = folder / f"{PREFIX}.png"
     plot_fusion(png_path, streams.titles, results, weights, fused, search=search)
     print(f"\nscores: {scores_path}\npredictions: {csv_path}\npicture: {png_path}")

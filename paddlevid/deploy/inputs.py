@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddlevid.data.annotations import read_list
+from paddlevid.data.csv_lists import find_header
 from paddlevid.data.records import Record
 from paddlevid.data.shard_lists import names_shards
 from paddlevid.errors import DataError
@@ -37,8 +40,9 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
     With `data.format` "shards" also of .tar shards: one, a pattern, a folder or a list of them.
 
     A folder whose pictures are named by `data.template` is one record; a model does not mind where frames are
-    from. Lists have the format that the model was trained with; their relative paths begin at `root`, by default at the
-    folder of the list: where the training data lay on another machine is no matter here.
+    from. Lists have the format that the model was trained with, or are of videos: then the path of the first line is
+    that of one. Their relative paths begin at `root`, by default at the folder of the list: where the training data lay
+    on another machine is no matter here.
 
     Raises:
         DataError: there is nothing at `path`, or nothing in it that can be read.
@@ -50,6 +54,8 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
         format = "video"  # a model does not mind where its videos are from, either
     if is_list or format == "shards":
         root = path.parent if root is None else root
+        if format == "frames" and _lists_videos(path, root):
+            format = "video"
         return read_list(path, format=format, root=root, labelled=False, multi_label=data.multi_label)
     if path.is_file():
         return [Record(path=str(path), name=str(path))]
@@ -66,6 +72,30 @@ def find_records(path: str | Path, data: DataConfig, root: str | Path | None = N
             f"{data.template} in this folder"
         )
     return records
+
+
+def _lists_videos(list_path: Path, root: str | Path) -> bool:
+    """Whether the first path of a list, below a header or with labels behind it, is that of a video that is there."""
+    try:
+        with open(list_path, encoding="utf-8-sig", newline="") as file:
+            lines = (line.strip(" \t\r\n") for line in file)
+            filled = (line for line in lines if line)
+            line = next(filled, "")
+            header = None if _begins_with_video(line, root) else find_header(line)
+            if header is None:
+                return _begins_with_video(line, root)
+            row = next(csv.reader(filled, delimiter=header.delimiter), [])
+            column = header.names.index(header.path)
+            return column < len(row) and _begins_with_video(row[column].strip(), root)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False  # whoever reads the list says what is wrong with it
+
+
+def _begins_with_video(line: str, root: str | Path) -> bool:
+    """Whether the path of a video is the whole line, or the part of it before a separator."""
+    ends = [match.start() for match in re.finditer(r"[ \t,]|$", line)]
+    names = (line[:end] for end in ends if os.path.splitext(line[:end])[1].lower() in VIDEO_SUFFIXES)
+    return any(os.path.isfile(os.path.join(root, name)) for name in names)
 
 
 def _name_pattern(template: str) -> re.Pattern[str]:

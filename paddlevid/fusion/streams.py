@@ -17,6 +17,8 @@ from paddlevid.evaluate import Evaluation
 from paddlevid.report import read_scores
 
 MAX_NAMED = 3  # videos in a message
+SAME_LISTS = "test with lists of the same videos"
+SAME_PATHS = "if they are the same in other folders, write their lists with the same paths and set data.root"
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,26 @@ class Streams:
     titles: list[str]  # short and distinct names of the paths
     results: list[Evaluation]
     class_names: list[str]
+    left_out: list[int]  # of each, how many videos are not in all of them
+    missing: list[tuple[str, str]]  # the names of these, and the files without them
 
     @property
     def multi_label(self) -> bool:
         return self.results[0].targets is not None
 
 
-def load_streams(paths: Sequence[str]) -> Streams:
+def load_streams(paths: Sequence[str], *, common: bool = False) -> Streams:
     """Read files of scores and bring their videos into the order of the first.
 
     Videos are told by name. Lists of videos and of folders of flow name the same video differently: suffixes of videos
     do not count, but where a file has two videos that differ in nothing else.
 
+    Args:
+        common: take the videos that all files hold, and leave out the others.
+
     Raises:
-        DataError: a file cannot be read, or the files do not hold the same videos, labels or classes.
+        DataError: a file cannot be read, or the files do not hold the same labels, classes or videos; with `common`,
+            not one video is in all.
     """
     read = [read_scores(path) for path in paths]
     results, class_names = [result for result, _ in read], [names for _, names in read]
@@ -49,16 +57,21 @@ def load_streams(paths: Sequence[str]) -> Streams:
     keys = _keys([result.names for result in results])
     for path, result, own in zip(paths, results, keys, strict=True):
         _check_distinct(path, result.names, own)
-    aligned = [results[0]]
-    for number in range(1, len(paths)):
-        _check_same_videos(paths, results, keys, number)
-        places = {key: row for row, key in enumerate(keys[number])}
-        rows = np.array([places[key] for key in keys[0]])
-        aligned.append(_take(results[number], rows, results[0].names))
+    if not common:
+        for number in range(1, len(paths)):
+            _check_same_videos(paths, results, keys, number)
+    shared = _in_all(paths, results, keys)
+    aligned: list[Evaluation] = []
+    for number, (result, own) in enumerate(zip(results, keys, strict=True)):
+        places = {key: row for row, key in enumerate(own)}
+        rows = np.array([places[key] for key in shared])
+        names = aligned[0].names if aligned else [result.names[row] for row in rows]
+        aligned.append(_take(result, rows, names))
         _check_labels(paths, aligned[0], aligned[number], number)
     numbers = number_names(len(class_names[0]))
     named = next((names for names in class_names if names != numbers), numbers)
-    return Streams(list(paths), _titles(paths), aligned, named)
+    left_out = [len(own) - len(shared) for own in keys]
+    return Streams(list(paths), _titles(paths), aligned, named, left_out, _missing(paths, results, keys))
 
 
 def shared_videos(one: Streams, other: Streams) -> int:
@@ -86,6 +99,28 @@ def _keys(names: Sequence[Sequence[str]]) -> list[list[str]]:
 def _without_suffix(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _in_all(paths: Sequence[str], results: Sequence[Evaluation], keys: Sequence[list[str]]) -> list[str]:
+    """The keys that all files have, in the order of the first."""
+    shared = set(keys[0]).intersection(*keys[1:])
+    if not shared:
+        names = ", ".join(f"{result.names[0]} in {path}" for path, result in zip(paths, results, strict=True))
+        bases = [{os.path.basename(key) for key in own} for own in keys]
+        hint = SAME_PATHS if bases[0].intersection(*bases[1:]) else SAME_LISTS
+        raise DataError(f"no video is in all {len(paths)} files (the first are {names}); {hint}")
+    return [key for key in keys[0] if key in shared]
+
+
+def _missing(paths: Sequence[str], results: Sequence[Evaluation], keys: Sequence[list[str]]) -> list[tuple[str, str]]:
+    """The names of the videos that a file holds and another does not, and which files do not."""
+    names: dict[str, str] = {}
+    for result, own in zip(results, keys, strict=True):
+        for name, key in zip(result.names, own, strict=True):
+            names.setdefault(key, name)
+    found = [set(own) for own in keys]
+    without = {key: [path for path, own in zip(paths, found, strict=True) if key not in own] for key in names}
+    return [(names[key], f"not in {', '.join(files)}") for key, files in without.items() if files]
 
 
 def _take(result: Evaluation, rows: np.ndarray, names: list[str]) -> Evaluation:
@@ -121,7 +156,7 @@ def _check_distinct(path: str, names: Sequence[str], keys: Sequence[str]) -> Non
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
         raise DataError(
-            f"{path}: {_some(twice)} stand{'s' if len(twice) == 1 else ''} there more than once, and cannot be told "
+            f"{path}: {some(twice)} stand{'s' if len(twice) == 1 else ''} there more than once, and cannot be told "
             f"apart among {len(names)} videos; write each once in the list, and test again"
         )
 
@@ -136,10 +171,14 @@ def _check_same_videos(
     for place, file, others in ((0, 0, found[1]), (1, number, found[0])):
         alone = [name for name, key in zip(results[file].names, keys[file], strict=True) if key not in others]
         if alone:
-            parts.append(f"{len(alone)} of {len(found[place])} in {paths[file]} alone ({_some(alone)})")
-    hint = "test both with lists of the same videos"
+            parts.append(f"{len(alone)} of {len(found[place])} in {paths[file]} alone ({some(alone)})")
+    hint = SAME_LISTS
     if {os.path.basename(key) for key in found[0]} == {os.path.basename(key) for key in found[1]}:
-        hint = "if they are the same in other folders, write their lists with the same paths and set data.root"
+        hint = SAME_PATHS
+    elif found[0] & found[1]:
+        hint = (
+            f"{SAME_LISTS}, or, if one stream could not read them, add --common, which fuses the videos that all hold"
+        )
     raise DataError(f"{paths[0]} and {paths[number]} do not hold the same videos: {', '.join(parts)}; {hint}")
 
 
@@ -162,7 +201,8 @@ def _label_text(label: np.ndarray) -> str:
     return str(label) if label.ndim == 0 else ",".join(map(str, np.flatnonzero(label))) or "none"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of many names."""
     rest = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from paddlevid.evaluate import Evaluation
 from paddlevid.fusion.search import Search
+from paddlevid.fusion.streams import Streams, some
 
 FUSED = "fused"
 WIDEST_TITLE = 40
@@ -26,6 +27,19 @@ def describe_fusion(
     best = best_stream(results)
     compare = _compare_labels if fused.targets is None else _compare_classes
     return [*lines, "", *compare(titles[best], results, best, fused)]
+
+
+def describe_left_out(titles: Sequence[str], streams: Streams, *, where: str = "") -> list[str]:
+    """How many videos of each stream are not those of all; nothing where none are left out."""
+    if not streams.missing:
+        return []
+    num_shared = len(streams.results[0].names)
+    parts = [
+        f"{number:,} of {number + num_shared:,} of {title}"
+        for title, number in zip(titles, streams.left_out, strict=True)
+    ]
+    names = some([name for name, _ in streams.missing])
+    return [f"left out{where}, as not all streams hold them: {', '.join(parts)} ({names})"]
 
 
 def best_stream(results: Sequence[Evaluation]) -> int:

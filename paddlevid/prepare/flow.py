@@ -64,8 +64,10 @@ class FlowPictures:
 
     def note(self) -> FlowNote:
         """What whoever reads the pictures has to know."""
-        method = self.method
-        return FlowNote(method.algorithm, method.bound, method.short_side, method.warp, self.template)
+        method, fps = self.method, None if self.fps is None else float(self.fps)
+        return FlowNote(
+            method.algorithm, method.bound, method.short_side, method.warp, self.template, self.start_index, fps
+        )
 
     def settings(self) -> dict[str, Any]:
         """What the pictures depend on, for JSON."""

@@ -27,7 +27,7 @@ from paddlevid.config import load_config
 from paddlevid.data.annotations import read_list
 from paddlevid.data.flow.method import FlowMethod, tvl1_hint
 from paddlevid.errors import DataError
-from paddlevid.prepare.flow import FlowPictures, extract_flow
+from paddlevid.prepare.flow import FlowPictures, extract_flow, write_note
 
 ROOT = Path(__file__).resolve().parents[2]
 Tool = Callable[..., tuple[int, str, str]]
@@ -112,6 +112,13 @@ def test_templates_that_name_no_pictures(template: str) -> None:
         FlowPictures(DIS, template)
 
 
+def test_the_note_tells_the_first_number_and_the_rate(tmp_path: Path) -> None:
+    write_note(tmp_path, FlowPictures(FlowMethod("dis", 10, warp=True), start_index=0, fps=Fraction(25, 2)))
+    note = {"algorithm": "dis", "bound": 10, "short_side": None, "warp": True}
+    note |= {"template": "flow_{axis}_{:05d}.jpg", "start_index": 0, "fps": 12.5}
+    assert json.loads((tmp_path / "flow.json").read_text()) == note
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled list of videos, two of which cannot be used."""
@@ -140,6 +147,7 @@ def test_the_tool(videos: Path, tmp_path: Path, run_tool: Tool, tiny_recipe: Cal
     assert (out / "train.txt").read_text() == "a b 4 1\ndeep/x.mp4 5 0\ndeep/x.avi 6 2\na b 4 2\n"
     assert "one.mp4\thas one frame; flow lies between two\n" in (out / "bad_videos.txt").read_text()
     note = {"algorithm": "dis", "bound": 7.5, "short_side": 32, "warp": False, "template": ONE}
+    note |= {"start_index": 1, "fps": None}
     assert json.loads((out / "flow.json").read_text()) == note
     preview = cv2.imread(str(out / "flow.png"))
     assert preview.shape[0] > 3 * 128  # three videos
@@ -203,6 +211,16 @@ def test_what_a_user_can_do_wrong(videos: Path, tmp_path: Path, run_tool: Tool) 
     assert not (tmp_path / "x").exists()
 
 
+def test_a_list_of_bad_videos_alone_is_in_no_ones_way(tmp_path: Path, run_tool: Tool) -> None:
+    out = tmp_path / "out"
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.txt").write_text("x.mp4 1\n")
+        code, said, _ = run_tool("extract_flow", tmp_path / folder / "train.txt", "-o", out, "--algorithm", "dis")
+        assert (code, "1 is bad" in said) == (1, True)
+        assert sorted(os.listdir(out)) == [".made.jsonl", "bad_videos.txt"]
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, run_tool: Tool) -> None:
     write(tmp_path / "x.mp4", 3, size=(320, 240))
     out = tmp_path / "out"
@@ -246,6 +264,7 @@ def whole_folders(out: Path) -> list[str]:
     return sorted(path.name for path in folders)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path: Path, run_tool: Tool) -> None:
     videos, out = copies(tmp_path / "videos", 6), tmp_path / "flow"
     process = start(videos, out, 1)
