@@ -1,6 +1,9 @@
 """tools/doctor.py: what is wrong is found and told, on broken installations, with wrong lists and with odd videos."""
 
+import argparse
 import dataclasses
+import importlib
+import itertools
 import json
 import os
 import shutil
@@ -8,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +19,7 @@ from paddlevid import build
 from paddlevid.config import load_config
 from paddlevid.doctor import decoders, environment, lists, videos, weights
 from paddlevid.doctor.findings import Finding
+from paddlevid.schema.data import FlowConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -273,10 +278,10 @@ def test_segments_are_of_the_whole_video(cfg, motion_set):
     found: lists.Lists = {}
     list(lists.read_lists(cfg, found))
     told = by_status(videos.check_videos(cfg, found["train"][:1]))
-    assert told["ok", "lengths"].endswith(" frames; a clip takes 4 frames from all over a video")
+    assert told["ok", "lengths"].endswith("; a clip takes 4 frames of 32 x 32, segment sampling, from all over a video")
     data = type(cfg.data).model_validate({**cfg.data.model_dump(), "sampling": {"kind": "dense", "window": 7}})
     told = by_status(videos.check_videos(cfg.model_copy(update={"data": data}), found["train"][:1]))
-    assert told["ok", "lengths"].endswith(" frames; a clip spans 7")
+    assert told["ok", "lengths"].endswith(" frames; a clip takes 4 frames of 32 x 32, dense sampling, which span 7")
 
 
 def test_how_long_a_clip_is(cfg):
@@ -286,6 +291,93 @@ def test_how_long_a_clip_is(cfg):
     dense = type(cfg.data).model_validate({**cfg.data.model_dump(), "sampling": {"kind": "dense", "window": 64}})
     assert videos.frames_needed(dense, fps=15.0) == 64
     assert videos.frames_needed(cfg.data, fps=15.0) == cfg.data.num_frames
+    # Segments that begin one frame apart: 0 1 2, 1 2 3, 2 3 4, 3 4 5
+    assert videos.frames_needed(cfg.data.model_copy(update=flow_of(3)), fps=15.0) == 6
+    assert videos.frames_needed(dense.model_copy(update=flow_of(3)), fps=15.0) == 66
+
+
+def flow_of(length, **more):
+    changes = {"modality": "flow", "snippet_length": length, "mean": (0.5, 0.5), "std": (0.226, 0.226)}
+    return {**changes, "flow": FlowConfig(algorithm="dis", bound=4.0), **more}
+
+
+@pytest.fixture
+def flow_set(cfg, tmp_path):
+    """A recipe of six folders of forty stored flows, the lists of it, and the folder of all."""
+    for number in range(6):
+        (tmp_path / f"v{number}").mkdir()
+        for axis, flow in itertools.product("xy", range(1, 41)):
+            cv2.imwrite(str(tmp_path / f"v{number}" / f"flow_{axis}_{flow:05d}.jpg"), np.full((40, 40), 128, np.uint8))
+    note = {"algorithm": "dis", "bound": 4.0, "short_side": None, "warp": False, "template": "flow_{axis}_{:05d}.jpg"}
+    (tmp_path / "flow.json").write_text(json.dumps(note))
+    (tmp_path / "train.txt").write_text("".join(f"v{number} 40 {number}\n" for number in range(6)))
+    data = cfg.data.model_copy(update=flow_of(3, format="flow", root=str(tmp_path), class_names=None))
+    train = cfg.train.model_copy(update={"list": str(tmp_path / "train.txt")})
+    changed = cfg.model_copy(update={"data": data, "train": train, "valid": None, "test": None})
+    found: lists.Lists = {}
+    assert not list(lists.read_lists(changed, found))
+    return changed, found, tmp_path
+
+
+def test_stored_flow_that_is_another_one(flow_set, capsys):
+    cfg, found, folder = flow_set
+    (finding,) = lists.check_flow(cfg, found)
+    assert finding[:3] == ("ok", "train flow", f"that of the recipe, as {folder}/flow.json says")
+    other = cfg.model_copy(update={"data": cfg.data.model_copy(update={"flow": FlowConfig(bound=9.0)})})
+    (finding,) = lists.check_flow(other, {**found, "valid": found["train"]})
+    assert finding[:2] == ("error", "train flow")
+    assert finding.found.startswith("data.flow.bound is 9.0, but the flow in ")
+    (folder / "flow.json").write_text("[]")
+    (finding,) = lists.check_flow(cfg, found)
+    assert finding[:2] == ("error", "train flow")
+    (folder / "flow.json").unlink()
+    (finding,) = lists.check_flow(cfg, found)
+    assert finding[:2] == ("warning", "train flow")
+    assert "no flow.json above " in finding.found
+    assert not list(
+        lists.check_flow(cfg.model_copy(update={"data": cfg.data.model_copy(update={"format": "frames"})}), found)
+    )
+    assert capsys.readouterr().err == ""
+
+
+def test_the_doctor_on_another_flow(flow_set, monkeypatch, capsys):
+    cfg, _, _ = flow_set
+    other = cfg.model_copy(update={"data": cfg.data.model_copy(update={"flow": FlowConfig(bound=5.0)})})
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    arguments = argparse.Namespace(all=False, duplicates=False, weights=None, videos=1)
+    importlib.import_module("doctor").examine_data(arguments, other, {})
+    assert "\n  error    train flow        data.flow.bound is 5.0, but " in capsys.readouterr().out
+
+
+def test_folders_of_flow_with_gaps(flow_set):
+    """A picture that is in no sampled clip is missed all the same; more than one folder with gaps ends a training."""
+    cfg, found, folder = flow_set
+    told = by_status(videos.check_videos(cfg, found["train"]))
+    assert told["ok", "videos"] == "6 of 6 videos of a sample can be read"
+    clip = "4 snippets of 3 flows (dis) of 32 x 32, segment sampling"
+    assert told["ok", "lengths"] == f"1.33 s, 40 flows; a clip takes {clip}, from all over a video"
+    assert f" ms for {clip}: about " in told["ok", "decoding"]
+    (folder / "v0" / "flow_y_00040.jpg").unlink()
+    told = by_status(videos.check_videos(cfg, found["train"]))
+    assert told["warning", "videos"].startswith("5 of 6 videos of a sample can be read; ")
+    assert "v0/flow_y_00040.jpg: " in told["warning", "videos"]
+    for number in range(1, 6):  # six in a row, of which a snippet holds three at most
+        (folder / f"v{number}" / f"flow_x_{10 + number:05d}.jpg").unlink()
+    told = by_status(videos.check_videos(cfg, found["train"]))
+    assert told["error", "videos"].startswith("0 of 6 videos of a sample can be read; ")
+
+
+def test_many_videos_of_a_sample_that_cannot_be_read_are_an_error(cfg, motion_set, tmp_path):
+    """One always may be, and no more than train.max_bad_share."""
+    found: lists.Lists = {}
+    list(lists.read_lists(cfg, found))
+    records = list(found["train"][:4])
+    for index in (1, 2):
+        records[index] = dataclasses.replace(records[index], path=str(tmp_path / f"gone{index}.mp4"))
+    told = by_status(videos.check_videos(cfg, records))
+    assert told["error", "videos"].startswith("2 of 4 videos of a sample can be read; ")
+    lax = cfg.model_copy(update={"train": cfg.train.model_copy(update={"max_bad_share": 0.5})})
+    assert ("warning", "videos") in by_status(videos.check_videos(lax, records))
 
 
 def test_weights(cfg, tmp_path):

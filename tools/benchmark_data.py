@@ -72,15 +72,16 @@ def main() -> None:
     effort = Effort(args.seconds, args.samples)
     times = stage_times(work, effort)
     speeds = measure_workers(work, args.workers or default_workers(), effort)
+    source = report.what_is_read(cfg.data.format, work.source)
     advice = report.advice(
         times,
         speeds,
         unit=work.unit,
-        format=cfg.data.format,
+        source=source,
         cores=num_cores(),
         model_clips_per_second=args.clips_per_second,
     )
-    print("\n".join(["", *report.table(times, speeds, work.unit), "", *advice]))
+    print("\n".join(["", *report.table(times, speeds, work.unit, source), "", *advice]))
     if args.plot:
         report.plot(times, speeds, work.unit, args.plot, f"{Path(args.config).name}, {args.split}")
         print(f"drawn to {args.plot}")
@@ -101,13 +102,14 @@ def build_workload(cfg: "Config", split: str) -> "Workload":
 
 
 def heading(cfg: "Config", split: str, work: "Workload", device: str) -> list[str]:
-    data = cfg.data
+    from paddlevid.build import describe_clip
+
     views = getattr(work.dataset, "views", None)
-    size = f"{data.num_frames} frames of {data.image_size} pixels"
-    each = f"{views.num_views} views of {size}" if views else size
+    clip = describe_clip(cfg.data, getattr(getattr(cfg, split), "num_frames", None) or cfg.data.num_frames)
+    each = f"{views.num_views} views of {clip}" if views else clip
     return [
-        f"{split}: {len(work.dataset)} {work.unit}s, each {each}, format {data.format}, batches of {work.batch_size}; "
-        f"{device}, {num_cores()} cores"
+        f"{split}: {len(work.dataset)} {work.unit}s, each {each}; format {cfg.data.format}, batches of "
+        f"{work.batch_size}; {device}, {num_cores()} cores"
     ]
 
 

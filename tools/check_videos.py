@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -26,8 +26,8 @@ BAD_FILE = "bad_videos.txt"
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Decode each video of a list, or under a folder, from its first frame to its last, and name those "
-        "that are broken: missing, unreadable, truncated, damaged, without frames or with too few, of changing size. "
-        "Exit code 1 if there are any."
+        "that are broken: missing, unreadable, truncated, damaged, without frames or with too few, of changing size; "
+        "with a recipe that computes flow also those that have none. Exit code 1 if there are any."
     )
     parser.add_argument("input", metavar="LIST", help="a .txt/.csv list, a folder, or a video")
     parser.add_argument(
@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("-c", "--config", help="a recipe: how its lists are written, frames named and videos decoded")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
-    parser.add_argument("--format", choices=("video", "frames", "shards"), help="of LIST, without -c (video)")
+    parser.add_argument("--format", choices=("video", "frames", "flow", "shards"), help="of LIST, without -c (video)")
     parser.add_argument("--multi_label", action="store_true", help="LIST has several labels a video; without -c")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode at once (one a core)")
     parser.add_argument(
@@ -66,15 +66,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_arguments()
-    from paddlevid.data.dataset import FrameSource
     from paddlevid.deploy.inputs import find_records
 
     data = read_data(args)
+    source = make_source(args, data)
     root = data.root if args.config and args.root is None else args.root
     records = find_records(args.input, data, root)
     output = args.output or default_output(Path(args.input))
     check_outputs(args, output, data, len(records))
-    source = FrameSource(data.decoder, data.template, data.frame_start_index)
     found = scan(records, source, args.workers or num_cores(), args.timeout)
     if found or args.output:
         write_bad(output, records, found)
@@ -87,13 +86,31 @@ def main() -> int:
 
 
 def read_data(args: argparse.Namespace) -> "DataConfig":
-    """How lists are written and folders of frames named."""
+    """How lists are written and folders of frames named; those of stored flow as its note says, where there is one."""
     from paddlevid.config import load_config
+    from paddlevid.data.flow.note import find_note
     from paddlevid.schema.data import DataConfig
 
     if args.config:
         return load_config(args.config, args.override).data
-    return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label)
+    pictures: dict[str, Any] = {}
+    if args.format == "flow":
+        folder = Path(args.root or args.input)
+        found = find_note(folder / "_" if folder.is_dir() else folder)  # looks above what it is given
+        if found is not None:
+            pictures = {"frame_template": found[1].template, "frame_start_index": found[1].start_index}
+    return DataConfig.model_construct(format=args.format or "video", multi_label=args.multi_label, **pictures)
+
+
+def make_source(args: argparse.Namespace, data: "DataConfig") -> "FrameSource":
+    """How they are read: with a recipe as in training."""
+    if args.config:
+        from paddlevid.build import build_source
+
+        return build_source(data)
+    from paddlevid.data.dataset import FrameSource
+
+    return FrameSource(data.decoder, data.template, data.frame_start_index, stored_flow=data.format == "flow")
 
 
 def default_output(source: Path) -> Path:

@@ -127,6 +127,7 @@ def examine_data(args: argparse.Namespace, cfg: "Config", sections: Sections) ->
     examine(sections, "lists", lambda: looks.read_lists(cfg, found))
     examine(sections, "lists", lambda: check_labels(cfg, found))
     examine(sections, "lists", lambda: looks.check_missing(cfg, found, look_at_all=args.all, progress=with_progress))
+    examine(sections, "lists", lambda: looks.check_flow(cfg, found))
     examine(sections, "lists", lambda: looks.check_repeats(cfg, found))
     if args.duplicates:
         examine(sections, "lists", lambda: looks.check_copies(found, progress=with_progress))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paddlevid.data.dataset import FrameSource
+from paddlevid.data.flow.reader import FlowReader
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 from paddlevid.data.pyav_container import demux, open_container, video_stream
 from paddlevid.data.pyav_reader import HAD_TO_GUESS
@@ -53,18 +55,39 @@ def check_videos(
 
 
 def check_record(source: FrameSource, record: Record, tick: Tick) -> Finding | None:
-    """Look through a video, or a folder of frames; `tick` is called at each frame."""
+    """Look through a video, or a folder of frames or of stored flow; `tick` is called at each frame."""
     try:
-        with source.open(record) as reader:
-            if record.num_frames is not None:
-                return _check_pictures(reader, tick)
-            num_frames = reader.num_frames
-        with clip_file(record) if isinstance(record, ShardRecord) else nullcontext(record.path) as path:
-            return _check_frames(path, num_frames, tick)
+        return _check_all(replace(source, flow=None), record, tick) or _check_flow(source, record, tick)
     except DataError as error:
         reason = str(error).removeprefix(f"{record.path}: ")
         file = record.shard if isinstance(record, ShardRecord) else record.path
         return Finding(_kind(file, error), reason.removeprefix("damaged: ").removeprefix("cut off: "))
+
+
+def _check_all(source: FrameSource, record: Record, tick: Tick) -> Finding | None:
+    """Each frame, or each picture of stored flow."""
+    with source.open(record) as reader:
+        if record.num_frames is not None:
+            return _check_pictures(reader, tick)
+        num_frames = reader.num_frames
+    with clip_file(record) if isinstance(record, ShardRecord) else nullcontext(record.path) as path:
+        return _check_frames(path, num_frames, tick)
+
+
+def _check_flow(source: FrameSource, record: Record, tick: Tick) -> Finding | None:
+    """The first flow, where it is computed from the frames: a single one, or very small ones, have none."""
+    if source.flow is None:
+        return None
+    # What is wrong with the frames is so for each algorithm, and this one takes milliseconds
+    quick = replace(source, flow=replace(source.flow, algorithm="dis", warp=False), flow_cache=None)
+    tick()
+    try:
+        with quick.open(record) as reader:
+            if isinstance(reader, FlowReader):
+                reader.read(np.array([0]))
+    except DataError as error:
+        return Finding("no flow", str(error).removeprefix(f"{record.path}: "))
+    return None
 
 
 def _kind(path: str, error: DataError) -> str:

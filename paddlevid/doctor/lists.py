@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from paddlevid.build import read_recipe_list
+from paddlevid.build import check_stored_flow, read_recipe_list
 from paddlevid.data.annotations import are_too_many
 from paddlevid.data.class_names import number_names, read_class_names
-from paddlevid.data.records import Record, labels_of
+from paddlevid.data.flow.note import NOTE_FILE, find_note
+from paddlevid.data.records import Record, Records, labels_of
 from paddlevid.data.shards import ShardRecord
 from paddlevid.doctor.findings import Finding, error, first_few, ok, one_line, warning
-from paddlevid.errors import DataError
+from paddlevid.errors import ConfigError, DataError
 from paddlevid.schema import Config
 
 SPLITS = ("train", "valid", "test")
@@ -25,7 +26,7 @@ FEW_VIDEOS = 5  # of a class
 _HEAD_BYTES = 1 << 20
 _THREADS = 16  # a network disk lets each of them wait
 
-Lists = dict[str, Sequence[Record]]
+Lists = dict[str, Records]
 Progress = Callable[[Iterable[Record], int, str], Iterable[Record]]  # items, how many, and what is done with them
 
 
@@ -140,6 +141,27 @@ def check_missing(
             yield error(f"{split} files", found, advice)
         else:
             yield warning(f"{split} files", found, "they count as unreadable; tools/check_videos.py lists all such")
+
+
+def check_flow(cfg: Config, lists: Lists) -> Iterator[Finding]:
+    """Whether the folders of stored flow hold the flow of the recipe: training ends where they do not."""
+    data, told = cfg.data, set()
+    for split, records in lists.items():
+        if data.format != "flow" or not len(records):
+            continue
+        try:
+            found = find_note(records[0].path)
+            if found is None:
+                text = f"no flow.json above {records[0].path} says what its pictures are"
+                finding = warning(f"{split} flow", text, "are data.modality, data.flow.bound and the names right?")
+            else:
+                check_stored_flow(data, records)
+                finding = ok(f"{split} flow", f"that of the recipe, as {found[0]}/{NOTE_FILE} says")
+        except (ConfigError, DataError) as reason:
+            finding = error(f"{split} flow", one_line(reason))
+        if finding.found not in told:
+            yield finding
+        told.add(finding.found)
 
 
 def _sample(total: int, count: int, seed: int) -> np.ndarray:

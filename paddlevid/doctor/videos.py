@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.build import build_sampling, build_source
+from paddlevid.build import build_sampling, build_source, describe_clip
+from paddlevid.data.annotations import are_too_many
 from paddlevid.data.dataset import FrameSource, Sampling
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
 from paddlevid.data.records import Record
@@ -127,8 +128,11 @@ def check_videos(cfg: Config, videos: Sequence[Record]) -> Iterator[Finding]:
             break
     opened = f"{len(looks)} of {len(looks) + len(failed)} videos of a sample can be read"
     if failed:
-        make = error if not looks else warning
-        yield make("videos", f"{opened}; {failed[0]}", "tools/check_videos.py looks at all, and lists the bad ones")
+        share = cfg.train.max_bad_share
+        make, advice = warning, "tools/check_videos.py looks at all, and lists the bad ones"
+        if not looks or are_too_many(len(failed), len(looks) + len(failed), share):
+            make, advice = error, f"{advice}; training ends where more than train.max_bad_share {share:g} are bad"
+        yield make("videos", f"{opened}; {failed[0]}", advice)
     else:
         yield ok("videos", opened)
     if looks:
@@ -149,9 +153,30 @@ def look_at(source: FrameSource, sampling: Sampling, record: Record, tick: Tick)
             indices = sampling(reader.num_frames, reader.fps, rng=np.random.default_rng(0))
             frames = reader.read(indices.reshape(-1))  # [T, H, W, C]
             seconds = time.perf_counter() - began
+            if missing := _missing_picture(source, record):
+                return (
+                    f"{os.path.join(record.path, missing)}: no such picture, of {record.num_frames} that the list tells"
+                )
             return Look(frames.shape[2], frames.shape[1], reader.num_frames, reader.fps, seconds)
     except DataError as reason:
         return one_line(reason)
+
+
+def _missing_picture(source: FrameSource, record: Record) -> str | None:
+    """The first name that is not in a folder of frames or flow; a clip is of few of them."""
+    if record.num_frames is None or isinstance(record, ShardRecord):
+        return None
+    axes = ("x", "y") if "{axis" in source.frame_template else ("",)
+    numbers = range(source.frame_start_index, source.frame_start_index + record.num_frames)
+    names = (source.frame_template.format(number, axis=axis) for number in numbers for axis in axes)
+    there: dict[str, set[str]] = {}  # by folder: names may begin with one, such as that of their axis
+    for name in names:
+        folder, file = os.path.split(os.path.join(record.path, name))
+        if folder not in there:
+            there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if file not in there[folder]:
+            return name
+    return None
 
 
 def _describe(cfg: Config, looks: Sequence[Look]) -> Iterator[Finding]:
@@ -162,30 +187,33 @@ def _describe(cfg: Config, looks: Sequence[Look]) -> Iterator[Finding]:
         told = f"{sizes}; {small} of {len(looks)} have a side below data.image_size {cfg.data.image_size}"
         yield warning("sizes", told, "they are enlarged, and look soft: look for larger versions of them")
     elif np.median(short_sides) > 2.5 * cfg.data.image_size:
-        advice = "tools/make_clips.py --short_side 256 makes them small once, and quick to decode"
+        tool = {"flow": "extract_flow", "frames": "extract_frames"}.get(cfg.data.format, "make_clips")
+        advice = f"tools/{tool}.py --short_side 256 makes them small once, and quick to decode"
         yield warning("sizes", f"{sizes}: much of each decoded picture is thrown away", advice)
     else:
         yield ok("sizes", sizes)
     rates, durations = [look.fps for look in looks], [look.duration_sec for look in looks]
     yield ok("frame rates", f"{_range(rates)} a second")
     needed = [frames_needed(cfg.data, look.fps) for look in looks]
-    lengths = f"{_range(durations)} s, {_range([look.num_frames for look in looks])} frames"
+    unit = "flows" if cfg.data.is_flow else "frames"
+    lengths = f"{_range(durations)} s, {_range([look.num_frames for look in looks])} {unit}"
     short = [look for look, frames in zip(looks, needed, strict=True) if look.num_frames < frames]
     if short:
-        told = f"{lengths}; {len(short)} of {len(looks)} are shorter than the {max(needed):.0f} frames of a clip"
-        advice = "their frames are repeated: fewer frames, or a lower data.sampling.rate, may do better"
+        told = f"{lengths}; {len(short)} of {len(looks)} are shorter than the {max(needed):.0f} {unit} of a clip"
+        advice = f"their {unit} are repeated: fewer {unit}, or a lower data.sampling.rate, may do better"
         yield warning("lengths", told, advice)
     else:
         whole = isinstance(cfg.data.sampling, SegmentSamplingConfig | LinspaceSamplingConfig)
-        clip = f"a clip takes {cfg.data.num_frames} frames from all over a video" if whole else ""
-        yield ok("lengths", f"{lengths}; {clip or f'a clip spans {_range(needed)}'}")
+        reach = "from all over a video" if whole else f"which span {_range(needed)}"
+        yield ok("lengths", f"{lengths}; a clip takes {describe_clip(cfg.data, cfg.data.num_frames)}, {reach}")
 
 
 def frames_needed(data: DataConfig, fps: float) -> float:
-    """How many frames a clip reaches over at least, in a video of this frame rate."""
+    """How many frames, or flows, a clip reaches over at least, in a video of this frame rate."""
+    more = data.frames_per_snippet - 1  # of the last snippet
     if isinstance(data.sampling, ClipSamplingConfig):
-        return data.num_frames * data.sampling.rate * fps / data.sampling.target_fps
-    return data.sampling.window if isinstance(data.sampling, DenseSamplingConfig) else data.num_frames
+        return more + data.num_frames * data.sampling.rate * fps / data.sampling.target_fps
+    return more + (data.sampling.window if isinstance(data.sampling, DenseSamplingConfig) else data.num_frames)
 
 
 def _range(numbers: Sequence[Any]) -> str:
@@ -198,10 +226,13 @@ def _judge_speed(cfg: Config, looks: Sequence[Look]) -> Iterator[Finding]:
     seconds = float(np.mean([look.seconds for look in looks]))
     cores = num_cores()
     found = (
-        f"{1000 * seconds:.0f} ms a clip of {cfg.data.num_frames} frames: about {1 / seconds:.0f} a second and core, "
-        f"{cores / seconds:.0f} with {cores}"
+        f"{1000 * seconds:.0f} ms for {describe_clip(cfg.data, cfg.data.num_frames)}: about {_range([1 / seconds])} a "
+        f"second and core, {_range([cores / seconds])} with {cores}"
     )
-    yield ok("decoding", found, "roughly; tools/benchmark_data.py measures it, with transforms and workers")
+    advice = "roughly; tools/benchmark_data.py measures it, with transforms and workers"
+    if cfg.data.is_flow and cfg.data.format != "flow":
+        advice += "; flow is computed in this time, and need not be after tools/extract_flow.py"
+    yield ok("decoding", found, advice)
     workers = cfg.train.num_workers
     if workers > cores:
         yield warning("workers", f"train.num_workers is {workers}, for {cores} cores", f"-o train.num_workers={cores}")

@@ -19,6 +19,7 @@ from broken_videos import CONTAINERS, KINDS, write_broken_set
 
 from paddlevid.data.check import Finding, check_record, check_videos
 from paddlevid.data.dataset import FrameSource
+from paddlevid.data.flow.method import FlowMethod
 from paddlevid.data.records import Record
 
 av = pytest.importorskip("av")
@@ -246,6 +247,107 @@ def test_folders_of_frames(tmp_path: Path, run_tool: Tool) -> None:
     assert "img_00002.jpg: not a picture that OpenCV can read (10 bytes)" in bad["text"]
     assert bad["sizes"] == "changing size: 16x16 from frame 0 on, 24x24 from frame 3 on"
     assert bad["none"] == "missing: no such folder of frames"
+
+
+FLOW = ("data.modality=flow", "data.snippet_length=3", "data.mean=[0.5, 0.5]", "data.std=[0.226, 0.226]")
+STORED = ("data.format=flow", "data.flow={algorithm: dis}")
+
+
+def overrides(*texts: str) -> list[str]:
+    return [word for text in texts for word in ("-o", text)]
+
+
+def bad_of(output: Path) -> dict[str, str]:
+    return dict(line.split("\t") for line in output.read_text().splitlines())
+
+
+def test_folders_of_stored_flow(tmp_path: Path, run_tool: Tool, tiny_recipe: Callable[[str], Path]) -> None:
+    """With the recipe that trains on them, and without: a picture of the fifth flow is as much worth as one of it."""
+    cv2 = pytest.importorskip("cv2")
+    folder = tmp_path / "flow"
+    for name in ("good", "gap", "text", "sizes", "axes"):
+        (folder / name).mkdir(parents=True)
+        for number in range(1, 6):
+            for axis in "xy":
+                size = 24 if number == 5 and (name == "sizes" or (name, axis) == ("axes", "y")) else 16
+                path = folder / name / f"flow_{axis}_{number:05d}.jpg"
+                cv2.imwrite(str(path), np.full((size, size), 128, np.uint8))
+    (folder / "gap" / "flow_y_00005.jpg").unlink()
+    (folder / "text" / "flow_x_00004.jpg").write_text("no picture")
+    listed, output = folder / "list.txt", tmp_path / "bad.txt"
+    listed.write_text("good 5 0\ngap 5 1\ntext 5 0\nsizes 5 1\naxes 5 1\nnone 5 0\n")
+    recipe = ("-c", tiny_recipe("tsn"), *overrides(*FLOW, *STORED, f"data.root={folder}"))
+    for how in (recipe, ("--format", "flow")):
+        code, out, err = run_tool("check_videos", listed, *how, "--output", output)
+        assert (code, out.split(":")[0]) == (1, "6 videos, 5 of them bad"), err
+        bad = bad_of(output)
+        assert sorted(bad) == ["axes", "gap", "none", "sizes", "text"]
+        assert "flow_y_00005.jpg: No such file" in bad["gap"]
+        assert "flow_x_00004.jpg: not a picture that OpenCV can read (10 bytes)" in bad["text"]
+        assert bad["sizes"] == "changing size: 16x16 from frame 0 on, 24x24 from frame 4 on"
+        assert bad["axes"].endswith("the x and y pictures of frame 5 differ in size")
+        assert bad["none"].startswith("missing: ")
+
+
+def test_pictures_of_stored_flow_are_called_as_their_note_says(tmp_path: Path, run_tool: Tool) -> None:
+    cv2 = pytest.importorskip("cv2")
+    (tmp_path / "a").mkdir()
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / "a" / f"f{number}.png"), np.full((16, 16, 3), 128, np.uint8))
+    note = '{"algorithm": "dis", "bound": 20.0, "short_side": null, "warp": false, "template": "f{}.png"'
+    (tmp_path / "flow.json").write_text(note + ', "start_index": 0}')
+    (tmp_path / "list.txt").write_text("a 5 0\n")
+    for given in ("list.txt", "a", ""):
+        assert run_tool("check_videos", tmp_path / given, "--format", "flow")[:2] == (0, "1 videos, all good\n")
+
+
+def test_videos_of_which_there_is_no_flow(tmp_path: Path, run_tool: Tool, tiny_recipe: Callable[[str], Path]) -> None:
+    """Training on computed flow refuses them; where it is not computed they are good."""
+    for name, num_frames, size in (("good", 5, (96, 64)), ("one", 1, (96, 64)), ("tiny", 5, (32, 12))):
+        write_pictures(tmp_path / f"{name}.avi", "mpeg4", num_frames, *size)
+    listed, output = tmp_path / "list.txt", tmp_path / "bad.txt"
+    listed.write_text("good.avi 0\none.avi 1\ntiny.avi 0\n")
+    how = ("-c", tiny_recipe("tsn"), "--root", tmp_path, "--output", output)
+    assert run_tool("check_videos", listed, *how)[:2] == (0, "3 videos, all good\n")
+    kept = f"data.flow={{algorithm: dis, cache: '{tmp_path / 'kept'}'}}"
+    code, out, _ = run_tool("check_videos", listed, *how, *overrides(*FLOW, kept))
+    assert (code, out) == (1, f"3 videos, 2 of them bad: 2 no flow; see {output}\n")
+    assert bad_of(output) == {
+        "one.avi": "no flow: no optical flow in a video of 1 frame: it is between two",
+        "tiny.avi": "no flow: frame 0: frames of 32x12 pixels are too small for optical flow: short_side of at least 16"
+        " scales them up",
+    }
+    assert not (tmp_path / "kept").exists(), "a look leaves nothing behind"
+    scaled = overrides(*FLOW, "data.flow={algorithm: dis, short_side: 16}")
+    assert run_tool("check_videos", listed, *how, *scaled)[1].startswith("3 videos, 1 of them bad: 1 no flow")
+
+
+def test_the_last_frame_of_a_video_counts_where_flow_is_computed(tmp_path: Path) -> None:
+    """A video of 30 frames has 29 flows, and all 30 frames are looked at."""
+    path = write_pictures(tmp_path / "x.avi", "mpeg4", 30)
+    source = FrameSource(flow=FlowMethod())
+    assert check(path, source=source) is None
+    content = path.read_bytes()
+    index = content.index(b"idx1")
+    last = content.rindex(b"00dc", 0, index)
+    path.write_bytes(content[: last + 8] + b"\0" * (index - last - 8) + content[index:])
+    finding = check(path, source=source)
+    assert finding is not None
+    assert finding.kind == "damaged"
+    assert finding.reason.startswith("from frame 29 of 30 on: ")
+
+
+def test_a_flow_that_is_not_installed(
+    tmp_path: Path, run_tool: Tool, tiny_recipe: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    monkeypatch.setattr(cv2, "optflow", None, raising=False)
+    path = write_pictures(tmp_path / "x.avi", "mpeg4", 3)
+    how = ("-c", tiny_recipe("tsn"), *overrides(*FLOW, "data.flow={algorithm: tvl1}"))
+    code, out, err = run_tool("check_videos", path, *how)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: TV-L1 optical flow is in OpenCV's contrib modules")
 
 
 def records(files: dict[tuple[str, str], Path]) -> list[Record]:

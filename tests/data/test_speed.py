@@ -1,12 +1,16 @@
 """The bare decoder against decoding in order, the stages' clock and the advice against cases worked by hand."""
 
 import io
+import itertools
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
+from paddlevid.data.dataset import FrameSource
+from paddlevid.data.flow.method import FlowMethod
 from paddlevid.data.records import Record
 from paddlevid.data.shards import ShardRecord
 from paddlevid.data.speed import bare, measure, report, timed
@@ -79,19 +83,21 @@ TIMES = Times({"open": 0.01, "decode": 0.08, "transform": 0.006, "hand-over": 0.
 SPEEDS = [Throughput(0, 9.8, 1.0, 40), Throughput(1, 10.0, 1.5, 40), Throughput(2, 19.0, 1.6, 80)]
 
 
-def advise(times=TIMES, speeds=SPEEDS, cores=4, model=None, format="video"):
-    return report.advice(times, speeds, unit="clip", format=format, cores=cores, model_clips_per_second=model)
+def advise(times=TIMES, speeds=SPEEDS, cores=4, model=None, source="video"):
+    return report.advice(times, speeds, unit="clip", source=source, cores=cores, model_clips_per_second=model)
 
 
 def test_table_tells_each_stage_its_share_and_the_floor():
-    text = "\n".join(report.table(TIMES, SPEEDS, "clip"))
+    text = "\n".join(report.table(TIMES, SPEEDS, "clip", "video"))
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
     assert rows["decode"][1:3] == ["80.00", "80.0%"]
     assert rows["all"][1:] == ["100.00", "10.00", "clips/s"]
     assert rows["floor"][1] == "90.00"
     assert "1.11 times" in text
     assert rows["2"] == ["2", "19.00", "1.90", "1.60", "80"]
-    assert "floor: unknown" in "\n".join(report.table(TIMES._replace(floor_sec=None), SPEEDS, "clip"))
+    unknown = TIMES._replace(floor_sec=None)
+    assert "floor: unknown, PyAV" in "\n".join(report.table(unknown, SPEEDS, "clip", "video"))
+    assert "floor: unknown, flow is computed" in "\n".join(report.table(unknown, SPEEDS, "clip", report.COMPUTED))
 
 
 def test_advice_on_the_number_of_workers():
@@ -124,8 +130,36 @@ def test_advice_minds_other_work_and_the_format():
     crowded = TIMES._replace(cpu_share=0.5, crowded_share=0.45)  # 5 % are left for the disk
     assert "Other work held the cores in 45%" in advise(crowded)[-1]
     assert "make_clips" in advise(crowded)[0]
-    assert "smaller frames" in advise(format="frames")[0]
-    assert "pack them anew" in advise(format="shards")[0]
+    assert "smaller frames" in advise(source="frames")[0]
+    assert "pack them anew" in advise(source="shards")[0]
+
+
+def test_advice_for_each_source_of_frames():
+    """None is told of tools that do not help it, whatever the stage."""
+    slow = {
+        "disk": TIMES._replace(cpu_share=0.3),
+        "decode": TIMES,
+        "open": TIMES._replace(seconds={**TIMES.seconds, "open": 0.5}),
+        "transform": TIMES._replace(seconds={**TIMES.seconds, "transform": 0.5}),
+    }
+    tools = {
+        "flow": {"decode": "extract_flow.py --short_side", "transform": "extract_flow.py --short_side"},
+        report.COMPUTED: {
+            "decode": "extract the flow once (tools/extract_flow.py)",
+            "transform": "data.flow.short_side",
+        },
+        report.CACHED: {"decode": "when more of it is in data.flow.cache", "transform": "data.flow.short_side"},
+    }
+    method = FlowMethod()
+    assert report.what_is_read("frames", FrameSource(flow=method)) == report.COMPUTED
+    assert report.what_is_read("video", FrameSource(flow=method, flow_cache="kept")) == report.CACHED
+    assert report.what_is_read("flow", FrameSource(flow=method, stored_flow=True)) == "flow"
+    assert report.what_is_read("shards", FrameSource()) == "shards"
+    for source, expected in tools.items():
+        for stage, times in slow.items():
+            told = advise(times, source=source)[0]
+            assert expected.get(stage, "faster disk") in told
+            assert "make_clips" not in told
 
 
 def test_advice_where_workers_do_not_scale():
@@ -133,6 +167,55 @@ def test_advice_where_workers_do_not_scale():
     slow = [SPEEDS[1], Throughput(2, 12.0, 1.6, 80)]
     assert "only 1.20 times" in advise(speeds=slow)[2]
     assert len(advise(speeds=[SPEEDS[1], Throughput(8, 12.0, 1.6, 80)], cores=4)) == 2  # more than there are cores
+
+
+@pytest.fixture(scope="module")
+def flow_folders(tmp_path_factory):
+    """Two folders of eight flows, and a list of them."""
+    folder = tmp_path_factory.mktemp("flow")
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        (folder / name).mkdir()
+        for axis, number in itertools.product("xy", range(1, 9)):
+            path = folder / name / f"flow_{axis}_{number:05d}.jpg"
+            cv2.imwrite(str(path), rng.integers(0, 256, (48, 64), np.uint8))
+    (folder / "list.txt").write_text("a 8 0\nb 8 1\n")
+    return folder
+
+
+FLOW = {"modality": "flow", "snippet_length": 3, "mean": [0.5, 0.5], "std": [0.226, 0.226]}
+FLOW_OPTIONS = [word for key, value in FLOW.items() for word in ("-o", f"data.{key}={value}")]
+
+
+def test_the_floor_of_stored_flow_reads_both_axes(flow_folders):
+    read = timed.Read(
+        FrameSource(frame_template="flow_{axis}_{:05d}.jpg", stored_flow=True),
+        Record(path=str(flow_folders / "a"), num_frames=8),
+        np.array([4, 0, 4]),
+    )
+    pictures = measure.Floor()._decoder(read)()
+    names = ["flow_x_00001", "flow_y_00001", "flow_x_00005", "flow_y_00005"]
+    assert [picture.shape for picture in pictures] == [(48, 64)] * 4
+    for picture, name in zip(pictures, names, strict=True):
+        np.testing.assert_array_equal(picture, cv2.imread(str(flow_folders / "a" / f"{name}.jpg"), 0))
+
+
+def test_benchmark_data_on_flow(tiny_recipe, run_tool, flow_folders):
+    arguments = (tiny_recipe("tsn"), "--workers", "0", "--samples", 4, *FLOW_OPTIONS)
+    stored = ("data.format=flow", "data.flow={algorithm: dis}", f"data.root={flow_folders}", "train.global_batch=2")
+    stored += (f"train.list={flow_folders / 'list.txt'}", "train.batch_size=2", "data.class_names=null")
+    code, out, err = run_tool("benchmark_data", *arguments, *(word for text in stored for word in ("-o", text)))
+    assert code == 0, err
+    assert out.startswith(
+        "train: 2 clips, each 4 snippets of 3 flows (dis) of 32 x 32, segment sampling; format flow, "
+    )
+    assert "the bare decoder, same frames" in out
+    code, out, err = run_tool("benchmark_data", *arguments, "-o", "data.flow={algorithm: dis}")
+    assert (code, err) == (0, "")
+    assert "compute their flow\n" in out
+    assert "floor: unknown, flow is computed, which no decoder does\n" in out
+    assert "bottleneck is decode" in out
+    assert "extract the flow once (tools/extract_flow.py)" in out
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

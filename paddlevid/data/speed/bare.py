@@ -106,8 +106,9 @@ class _Converter:
             return self(frame)
 
 
-def read_pictures(paths: list[str]) -> list[Any]:
-    """Pictures as OpenCV decodes them, uint8 `[H, W, 3]`, blue first."""
+def read_pictures(paths: list[str], *, grey: bool = False) -> list[Any]:
+    """Pictures as OpenCV decodes them, uint8 `[H, W, 3]`, blue first, or `[H, W]`."""
     import cv2
 
-    return [cv2.imread(path) for path in paths]
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    return [cv2.imread(path, flag) for path in paths]

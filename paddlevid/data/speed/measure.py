@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paddlevid.data import loader
-from paddlevid.data.dataset import TrainDataset, ViewDataset
+from paddlevid.data.dataset import FrameSource, TrainDataset, ViewDataset
 from paddlevid.data.records import Record
 from paddlevid.data.shards import ShardRecord
 from paddlevid.data.speed import bare
@@ -44,6 +44,10 @@ class Workload:
     @property
     def unit(self) -> str:
         return "clip" if isinstance(self.dataset, TrainDataset) else "video"
+
+    @property
+    def source(self) -> FrameSource:
+        return self.dataset.source if isinstance(self.dataset, TrainDataset) else self.dataset.views.source
 
     def batches(self, num_workers: int, clock: Clock | None = None) -> Generator[Any, None, None]:
         """Batches as a run has them, without end; timed where there is a clock."""
@@ -198,7 +202,7 @@ class Floor:
             numbers = np.unique(read.indices) + source.frame_start_index
             axes = ("x", "y") if "{axis" in source.frame_template else ("",)
             names = [source.frame_template.format(number, axis=axis) for number in numbers for axis in axes]
-            return lambda: bare.read_pictures([f"{record.path}/{name}" for name in names])
+            return lambda: bare.read_pictures([f"{record.path}/{name}" for name in names], grey=len(axes) > 1)
         try:
             if record.path not in self._shown:
                 self._shown[record.path] = bare.times_shown(_file(record))

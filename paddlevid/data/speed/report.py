@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paddlevid.data.dataset import FrameSource
 from paddlevid.data.speed.measure import SKIPPED_BATCHES_A_WORKER, Throughput, Times
 from paddlevid.data.speed.timed import STAGES
 from paddlevid.runtime import atomic_write
@@ -16,16 +17,33 @@ CROWDED = 0.1  # of the time at least is spent in line for a core where numbers 
 CLOSE_TO_FLOOR = 1.25
 SCALES = 0.75  # of what as many processes could do
 COLORS = {"open": "#94a3b8", "decode": "#2563eb", "transform": "#16a34a", "hand-over": "#f59e0b", "floor": "#64748b"}
+# By what is read: data.format, or the flow that is computed, and maybe kept
+COMPUTED, CACHED = "computed flow", "cached flow"
+_FASTER = "put the files on a faster disk, or take more workers than cores"
 NEARER = {
     "video": "put the files on a faster disk, pack them with tools/make_shards.py, or take more workers than cores",
-    "frames": "put the files on a faster disk, or take more workers than cores",
+    "frames": _FASTER,
+    "flow": _FASTER,
+    COMPUTED: _FASTER,
+    CACHED: _FASTER,
     "shards": "put the shards on a faster disk, or take more workers than cores",
 }
 LESS_TO_DECODE = {
     "video": "re-encode the videos small and with more key frames (tools/make_clips.py), or extract their frames "
     "(tools/extract_frames.py)",
     "frames": "extract smaller frames (tools/extract_frames.py)",
+    "flow": "extract smaller flow (tools/extract_flow.py --short_side N)",
     "shards": "re-encode the videos small and with more key frames (tools/make_clips.py) and pack them anew",
+    COMPUTED: "extract the flow once (tools/extract_flow.py), or have what is computed kept (data.flow.cache=FOLDER)",
+    CACHED: "extract the flow (tools/extract_flow.py), or measure again when more of it is in data.flow.cache",
+}
+SHRINK = {
+    "video": "shrink the videos with tools/make_clips.py",
+    "frames": "extract smaller frames (tools/extract_frames.py)",
+    "flow": "extract smaller flow (tools/extract_flow.py --short_side N)",
+    "shards": "shrink the videos with tools/make_clips.py and pack them anew",
+    COMPUTED: "compute smaller flow (data.flow.short_side=N)",
+    CACHED: "compute smaller flow (data.flow.short_side=N)",
 }
 DOES = {
     "open": "open the file and learn where its frames are",
@@ -33,10 +51,21 @@ DOES = {
     "transform": "resize, crop, augment",
     "hand-over": "mix, stack, copy to a tensor",
 }
+COMPUTES = {  # in the stage decode
+    COMPUTED: "read and decode the frames, compute their flow",
+    CACHED: "read the flow that is kept, decode the frames of the other and compute it",
+}
 
 
-def table(times: Times, throughputs: Sequence[Throughput], unit: str) -> list[str]:
-    """Where the time of a clip goes, then clips a second by number of workers."""
+def what_is_read(format: str, source: FrameSource) -> str:
+    """The key of the tables above, of a `data.format`."""
+    if source.flow is None or source.stored_flow:
+        return format
+    return COMPUTED if source.flow_cache is None else CACHED
+
+
+def table(times: Times, throughputs: Sequence[Throughput], unit: str, source: str) -> list[str]:
+    """Where the time of a clip goes, then clips a second by number of workers; `source` is `what_is_read`."""
     total = times.total_sec
     lines = [
         f"one process, one thread, mean of {times.clips} {unit}s behind the first batch:",
@@ -44,13 +73,15 @@ def table(times: Times, throughputs: Sequence[Throughput], unit: str) -> list[st
     ]
     for stage in STAGES:
         seconds = times.seconds[stage]
-        lines.append(f"  {stage:10}{1e3 * seconds:12.2f}{seconds / total:8.1%}  {DOES[stage]}")
+        does = COMPUTES.get(source, DOES[stage]) if stage == "decode" else DOES[stage]
+        lines.append(f"  {stage:10}{1e3 * seconds:12.2f}{seconds / total:8.1%}  {does}")
     lines.append(f"  {'all':10}{1e3 * total:12.2f}{'':8}  {1 / total:.2f} {unit}s/s")
     if times.floor_sec:
         ratio = f"all is {total / times.floor_sec:.2f} times this"
         lines.append(f"  {'floor':10}{1e3 * times.floor_sec:12.2f}{'':8}  the bare decoder, same frames; {ratio}")
     else:
-        lines.append("  floor: unknown, PyAV alone cannot read these videos")
+        why = "flow is computed, which no decoder does" if source in COMPUTES else "PyAV alone cannot read these videos"
+        lines.append(f"  floor: unknown, {why}")
     lines += ["", f"  {'workers':>7}{f'{unit}s/s':>10}{'speed-up':>10}{'first batch s':>15}{f'timed {unit}s':>15}"]
     workers = [speed for speed in throughputs if speed.num_workers] or throughputs
     for speed in throughputs:
@@ -67,16 +98,16 @@ def advice(
     throughputs: Sequence[Throughput],
     *,
     unit: str,
-    format: str,
+    source: str,
     cores: int,
     model_clips_per_second: float | None,
 ) -> list[str]:
-    """What takes the time and what would help; how many workers a model needs."""
+    """What takes the time and what would help; how many workers a model needs. `source` is `what_is_read`."""
     unreadable = len(frozenset[int]().union(*(speed.unreadable for speed in throughputs)))
     videos = "1 video" if unreadable == 1 else f"{unreadable} videos"
     sentences = [f"{videos} could not be read: see tools/check_videos.py."] if unreadable else []
     sentences += [
-        _bottleneck(times, unit, format),
+        _bottleneck(times, unit, source),
         _workers(times, throughputs, unit, cores, model_clips_per_second),
         *_scaling(throughputs, cores),
     ]
@@ -88,21 +119,23 @@ def advice(
     return sentences
 
 
-def _bottleneck(times: Times, unit: str, format: str) -> str:
+def _bottleneck(times: Times, unit: str, source: str) -> str:
     stage = max(STAGES, key=lambda name: times.seconds[name])
     share = times.seconds[stage] / times.total_sec
     what = f"The bottleneck is {stage}, {share:.0%} of a {unit}'s time"
     waits = 1 - times.cpu_share - times.crowded_share
     if waits >= WAITS and stage in {"open", "decode"}:
-        return f"{what}; {waits:.0%} of the time is waiting for the disk: {NEARER[format]}."
+        return f"{what}; {waits:.0%} of the time is waiting for the disk: {NEARER[source]}."
     if stage == "decode":
         near = times.floor_sec and times.total_sec <= CLOSE_TO_FLOOR * times.floor_sec
         about = ", no more than the decoder itself needs" if near else ""
-        return f"{what}{about}: where that is too slow, {LESS_TO_DECODE[format]}."
+        if source == COMPUTED:
+            about = ", most of it for flow, which is computed"
+        return f"{what}{about}: where that is too slow, {LESS_TO_DECODE[source]}."
     if stage == "open":
-        return f"{what}: {NEARER[format]}."
+        return f"{what}: {NEARER[source]}."
     if stage == "transform":
-        return f"{what}: leave out transforms that do not pay, or shrink the videos with tools/make_clips.py."
+        return f"{what}: leave out transforms that do not pay, or {SHRINK[source]}."
     return f"{what}: batches are mostly copied; smaller clips (data.image_size, data.num_frames) are what helps."
 
 
