@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, and get no signals that are meant for it."""
+"""Processes that end with the one that started them, get no signals that are meant for it, and keep their memory."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ def end_with_starter() -> None:
 def _end_after(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Have this process not give back to the system what it frees: the next frame or flow takes as much again.
+
+    Each page that comes anew costs a fault, together up to a third of the time of flow and a fifth of that of reading
+    frames. With the C library of GNU; without effect elsewhere.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(trim_threshold, 1 << 28)
+        library.mallopt(mmap_threshold, 1 << 25)  # the most that it takes
 
 
 @contextlib.contextmanager

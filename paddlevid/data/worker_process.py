@@ -14,7 +14,7 @@ import numpy as np
 
 from paddlevid.data.shared_memory import SharedBytes
 from paddlevid.errors import DataError
-from paddlevid.processes import end_with_starter
+from paddlevid.processes import end_with_starter, keep_freed_memory
 
 Read = Callable[[Any, Any], dict[str, Any]]  # of a dataset and a key
 
@@ -48,6 +48,7 @@ def serve(
     for name in set(NOTICED_SIGNALS) & set(dir(signal)):  # of a process of the user's own that workers come from
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     end_with_starter()
+    keep_freed_memory()
     cv2.setNumThreads(0)  # workers share the cores among themselves already
     progress = memory.array(place * HEADER_BYTES, (2,), np.int64)
     banned: dict[int, str] = {}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +25,7 @@ from paddlevid.pictures import clip_grid, encode_png, spread
 from paddlevid.prepare.decoding import Footage, frames_at_rate, survey
 from paddlevid.prepare.frames import flush
 from paddlevid.prepare.journal import Made
+from paddlevid.processes import keep_freed_memory
 from paddlevid.runtime import atomic_write
 
 TEMPLATES = {"pair": "flow_{axis}_{:05d}", "one": "flow_{:05d}"}
@@ -89,7 +88,7 @@ def extract_flow(pictures: FlowPictures, path: str, folder: Path, tick: Tick) ->
     """
     footage = survey(path)
     numbers = shown_frames(footage, pictures.fps)
-    _keep_freed_memory()
+    keep_freed_memory()
     folder.mkdir()
     num_flows = num_bytes = 0
     before: np.ndarray | None = None
@@ -177,17 +176,6 @@ def encode_flow(flow_hw2: np.ndarray, pictures: FlowPictures, number: int) -> It
         is_encoded, content = cv2.imencode(pictures.suffix, plane, options)
         assert is_encoded
         yield pictures.template.format(number, axis=axis), content.tobytes()
-
-
-def _keep_freed_memory() -> None:
-    """Have this process not give back to the system what it frees, and takes again for the next flow.
-
-    Some MB a flow, of which each new page costs a fault: a tenth of the time of DIS. The C library of GNU alone.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(trim_threshold, 1 << 28)
-        library.mallopt(mmap_threshold, 1 << 25)  # the most that it takes
 
 
 def write_note(folder: Path, pictures: FlowPictures) -> None:
