@@ -45,9 +45,14 @@ def parse_arguments() -> argparse.Namespace:
         help="TV-L1, DIS or Farneback's (that of the recipe with -c, else auto: tvl1 where this OpenCV has it, or dis)",
     )
     parser.add_argument(
-        "--bound", type=positive_fraction, metavar="PIXELS", help="the fastest motion that is told apart (20)"
+        "--bound",
+        type=positive_fraction,
+        metavar="PIXELS",
+        help="the fastest motion that is told apart (20, or as the recipe)",
     )
-    parser.add_argument("--short_side", type=positive, metavar="N", help="pixels; scale frames before (as they are)")
+    parser.add_argument(
+        "--short_side", type=positive, metavar="N", help="pixels; scale frames before (as they are, or as the recipe)"
+    )
     parser.add_argument(
         "--warp", action="store_true", help="take out the motion of the camera: warped flow (as the recipe with -c)"
     )

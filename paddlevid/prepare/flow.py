@@ -204,7 +204,7 @@ def _preview_row(pictures: FlowPictures, path: str, folder: Path, made: Made) ->
         frames = reader.read(shown_frames(survey(path), pictures.fps)[numbers])
     frames = np.stack([pictures.method.scale(frame) for frame in frames])
     beyond = np.isin(flows, (0, 255)).any(axis=-1).mean()
-    caption = f"{folder.name}: right is red, down yellow, left cyan, up blue"
+    caption = f"{folder.name}: right is red, down yellow, left cyan, up violet"
     if beyond >= 0.001:
         caption += f"; {beyond:.1%} is at the bound of {pictures.method.bound:g} pixels"
     both = np.concatenate([frames, flow_colours(flows)], axis=2)  # [T, H, 2W, 3]

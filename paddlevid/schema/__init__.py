@@ -77,7 +77,7 @@ class TSMConfig(Section):
         if not places:
             raise ValueError(f"a tsm has no shift for backbone {self.backbone}; a tsn runs on it")
         if self.shift_place not in places:
-            raise ValueError(f"{self.backbone} has shift_place {places[0]} only")
+            raise ValueError(f"{self.backbone} has shift_place {places[0]} only: model.shift_place={places[0]}")
         return self
 
 
