@@ -48,10 +48,10 @@ def parse_arguments() -> argparse.Namespace:
         "--bound",
         type=positive_fraction,
         metavar="PIXELS",
-        help="the fastest motion that is told apart (20, or as the recipe)",
+        help="the fastest motion that is told apart (recipe, or 20)",
     )
     parser.add_argument(
-        "--short_side", type=positive, metavar="N", help="pixels; scale frames before (as they are, or as the recipe)"
+        "--short_side", type=positive, metavar="N", help="pixels; scale frames before (recipe, or as is)"
     )
     parser.add_argument(
         "--warp", action="store_true", help="take out the motion of the camera: warped flow (as the recipe with -c)"
