@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
         "--bound",
         type=positive_fraction,
         metavar="PIXELS",
-        help="the fastest motion that is told apart (recipe, or 20)",
+        help="fastest motion that is told apart (recipe, or 20)",
     )
     parser.add_argument(
         "--short_side", type=positive, metavar="N", help="pixels; scale frames before (recipe, or as is)"
