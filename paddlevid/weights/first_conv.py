@@ -57,7 +57,7 @@ def start_modality(values: State, model: nn.Layer, *, is_image: bool) -> tuple[S
     if not has_rgb or snippets.modality == "rgb":
         raise WeightsError(
             f"its first convolution takes {kernel.shape[1]} channels, the model's {own[1]} ({_in_words(snippets)}): "
-            "data.modality and data.snippet_length have to be those of the weights, or the weights of RGB, which start all"
+            "data.modality and data.snippet_length have to be those of the weights, or the weights those of RGB"
         )
     repeated = own[1] - 3 * snippets.keep_rgb
     made = kernel.as_float32().then(partial(_averaged, repeated=repeated, keep_rgb=snippets.keep_rgb), own)
