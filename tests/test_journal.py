@@ -256,7 +256,8 @@ def test_which_frames_of_many():
 
 def test_channels_become_colours():
     assert as_rgb(np.array([[7]], np.uint8)).tolist() == [[7, 7, 7]]
-    assert as_rgb(np.array([[7, 9]], np.uint8)).tolist() == [[7, 9, 128]]
+    still, right = [128, 127], [255, 128]  # flow: white, and the first hue of the wheel
+    assert as_rgb(np.array([still, right], np.uint8)).tolist() == [[255, 255, 255], [255, 0, 0]]
     assert as_rgb(np.array([[7, 9, 11]], np.uint8)).tolist() == [[7, 9, 11]]
 
 
