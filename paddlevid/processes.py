@@ -37,8 +37,7 @@ def _end_after(sentinel: int) -> None:
 def keep_freed_memory() -> None:
     """Have this process not give back to the system what it frees: the next frame or flow takes as much again.
 
-    Each page that comes anew costs a fault, together up to a third of the time of flow and a fifth of that of reading
-    frames. With the C library of GNU; without effect elsewhere.
+    Each page that comes anew costs a fault. With the C library of GNU; without effect elsewhere.
     """
     if sys.platform != "linux":
         return

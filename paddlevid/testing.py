@@ -11,7 +11,7 @@ from pathlib import Path
 import paddle
 from tqdm import tqdm
 
-from paddlevid import __version__, build
+from paddlevid import __version__, build, modality
 from paddlevid.config import dump_section
 from paddlevid.data.class_names import read_class_names
 from paddlevid.data.dataset import ViewDataset
@@ -57,7 +57,7 @@ def test(cfg: Config, weights: str | None, *, weights_skip: Sequence[str]) -> Ev
     model = build.build_model(cfg)
     load_trained(model, weights, skip=weights_skip).log(cfg.data.mean, cfg.data.std)
     if ranks.rank == 0:
-        build.warn_of_other_clips(cfg, weights)
+        modality.warn_of_other_clips(cfg, weights)
     facts = _facts(cfg, split, weights, device, precision) if ranks.rank == 0 else {}
     with tqdm(total=len(dataset), unit="video", disable=not show_progress(ranks.rank), leave=False) as bar:
         result = evaluate(
@@ -107,7 +107,7 @@ def _facts(cfg: Config, split: EvalConfig, weights: str, device: str, precision:
         "Weights": f"{weights} (sha256 {checksum(locate(weights))[:16]})",
         "List": split.list,
         "Protocol": protocol(split),
-        "Clip": build.describe_clip(data, split.num_frames or data.num_frames),
+        "Clip": modality.describe_clip(data, split.num_frames or data.num_frames),
         "Device": f"{device}, {precision.dtype if precision.enabled else 'float32'}",
         "Date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "Versions": f"paddlevid {__version__}, PaddlePaddle {paddle.__version__}, Python {platform.python_version()}",

@@ -18,7 +18,7 @@ COMMANDS = [ROOT / "main.py", *sorted((ROOT / "tools").glob("*.py"))]
 ROWS = [
     {"errors", "processes", "runtime", "schema", "config", "ranks", "watch"},
     {"models", "data"},
-    {"build", "losses", "optim", "metrics", "weights", "precision", "pictures"},
+    {"build", "modality", "losses", "optim", "metrics", "weights", "precision", "pictures"},
     {"optimizer_state", "sharding", "ema", "checkpoint", "journal"},
     {"evaluate", "report", "training"},
     {"train", "testing", "deploy", "prepare", "fusion"},

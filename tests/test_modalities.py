@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from paddlevid import build
+from paddlevid import build, modality
 from paddlevid.config import dump_section, load_config
 from paddlevid.data.flow.method import tvl1_hint
 from paddlevid.data.records import Record
@@ -110,14 +110,14 @@ def test_a_flow_is_that_between_two_frames_of_the_video(load: Callable[..., Conf
     with build.build_source(cfg.data).open(record) as reader:
         assert reader.num_frames == len(frames) - 1
         flows = reader.read(np.array([5, 0]))
-    method = build.build_flow(cfg.data)
+    method = modality.build_flow(cfg.data)
     assert np.array_equal(flows, [method.picture(frames[5], frames[6]), method.picture(frames[0], frames[1])])
 
 
 def test_the_flow_of_a_mirrored_video_is_the_flipped_flow(load: Callable[..., Config]) -> None:
     """To a grey level on average, of frames as they come from a video, with the bound of the reference."""
     cfg = load(*FLOW, "data.flow.bound=20")
-    method, flip = build.build_flow(cfg.data), HorizontalFlip(prob=1.0)
+    method, flip = modality.build_flow(cfg.data), HorizontalFlip(prob=1.0)
     rng = np.random.default_rng(0)
     for record in build.build_eval_dataset(cfg, cfg.test).records[:2]:  # moves to the left, and to the right
         with build.build_source(load().data).open(record) as reader:
@@ -230,9 +230,12 @@ def test_a_test_with_another_modality_is_told(
     load: Callable[..., Config], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(dump_section(load(*FLOW)))
-    build.warn_of_other_clips(load(*FLOW), tmp_path / "best.pdparams")
+    modality.warn_of_other_clips(load(*WARPED), tmp_path / "best.pdparams")
+    assert not capsys.readouterr().err, "there are no such weights beside it"
+    (tmp_path / "best.pdparams").touch()
+    modality.warn_of_other_clips(load(*FLOW), tmp_path / "best.pdparams")
     assert not capsys.readouterr().err
-    build.warn_of_other_clips(load(*WARPED, "data.flow.bound=20"), tmp_path / "best.pdparams")
+    modality.warn_of_other_clips(load(*WARPED, "data.flow.bound=20"), tmp_path / "best.pdparams")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == [
         "warning: data.modality is warped_flow",

@@ -102,7 +102,7 @@ def build_workload(cfg: "Config", split: str) -> "Workload":
 
 
 def heading(cfg: "Config", split: str, work: "Workload", device: str) -> list[str]:
-    from paddlevid.build import describe_clip
+    from paddlevid.modality import describe_clip
 
     views = getattr(work.dataset, "views", None)
     clip = describe_clip(cfg.data, getattr(getattr(cfg, split), "num_frames", None) or cfg.data.num_frames)

@@ -8,12 +8,12 @@ from html import escape
 
 import numpy as np
 
-from paddlevid.build import describe_clip
 from paddlevid.demo.analysis import Analysis, Analyst
 from paddlevid.demo.timeline import Progress, Timeline
 from paddlevid.deploy.manifest import Manifest
 from paddlevid.deploy.predictor import Prediction
 from paddlevid.deploy.streaming.streams import format_time
+from paddlevid.modality import describe_clip
 
 MODEL_NAMES = {"tsn": "TSN", "tsm": "TSM", "timesformer": "TimeSformer"}
 

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 import paddlevid
-from paddlevid import build
+from paddlevid import build, modality
 from paddlevid.data.flow.note import read_note
 from paddlevid.deploy.graphs import PRECISIONS, GraphWriter, check_precisions, import_converter, import_nncf
 from paddlevid.deploy.manifest import (
@@ -99,7 +99,7 @@ def export_model(
     paddle.seed(cfg.seed)
     model = build.build_model(cfg)
     report = load_trained(model, weights)
-    build.warn_of_other_clips(cfg, weights)
+    modality.warn_of_other_clips(cfg, weights)
     model.eval()
     graphs = _graphs(cfg, model, options)
     manifest = make_manifest(
@@ -135,7 +135,7 @@ def _data_of_folder(cfg: Config) -> DataConfig:
                 f"warning: the flow in {cfg.data.root} lies between {note.fps:g} frames a second; this folder computes "
                 "that between all frames of a video, so give it videos of that rate"
             )
-        changes["flow"] = flow.model_copy(update={"algorithm": build.flow_algorithm(cfg.data), "cache": None})
+        changes["flow"] = flow.model_copy(update={"algorithm": modality.flow_algorithm(cfg.data), "cache": None})
     return cfg.data.model_copy(update=changes)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from paddlevid.build import check_stored_flow, read_recipe_list
+from paddlevid.build import read_recipe_list
 from paddlevid.data.annotations import are_too_many
 from paddlevid.data.class_names import number_names, read_class_names
 from paddlevid.data.flow.note import NOTE_FILE, find_note
@@ -18,6 +18,7 @@ from paddlevid.data.records import Record, Records, labels_of
 from paddlevid.data.shards import ShardRecord
 from paddlevid.doctor.findings import Finding, error, first_few, ok, one_line, warning
 from paddlevid.errors import ConfigError, DataError
+from paddlevid.modality import check_stored_flow
 from paddlevid.schema import Config
 
 SPLITS = ("train", "valid", "test")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paddlevid.build import build_sampling, build_source, describe_clip
+from paddlevid.build import build_sampling, build_source
 from paddlevid.data.annotations import are_too_many
 from paddlevid.data.dataset import FrameSource, Sampling
 from paddlevid.data.isolated import NoResult, Tick, run_isolated
@@ -19,6 +19,7 @@ from paddlevid.data.shards import ShardRecord
 from paddlevid.doctor.findings import Finding, error, ok, one_line, warning
 from paddlevid.doctor.lists import Lists
 from paddlevid.errors import DataError
+from paddlevid.modality import describe_clip
 from paddlevid.runtime import num_cores
 from paddlevid.schema import Config
 from paddlevid.schema.data import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlevid import build
+from paddlevid import build, modality
 from paddlevid.checkpoint import prepare_root, read_checkpoint, restore
 from paddlevid.config import dump_section
 from paddlevid.data.class_names import check_same_classes, number_names, read_class_names
@@ -237,7 +237,7 @@ def _tell_sizes(run: Run, device: str) -> None:
         f"{min(run.plan.global_batch, len(dataset))} clips an epoch, {cfg.train.epochs} epochs"
     )
     if cfg.data.modality != "rgb":
-        logger.info(f"clips: {build.describe_clip(cfg.data, cfg.data.num_frames)}")
+        logger.info(f"clips: {modality.describe_clip(cfg.data, cfg.data.num_frames)}")
 
 
 def _tell_options(run: Run) -> None:
